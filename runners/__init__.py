@@ -1,0 +1,1 @@
+"""Presets, the command line and the local stack."""

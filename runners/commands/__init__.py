@@ -1,0 +1,1 @@
+"""One console command per module; only these talk to the terminal."""

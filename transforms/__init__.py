@@ -1,0 +1,1 @@
+"""Steps: a pure core of functions and one thin PTransform each; sources and sinks."""
