@@ -1,0 +1,58 @@
+"""REJECT: a record that was refused, with its original bytes. Parquet `rejects/`, topic md.rejects."""
+
+from typing import Final, Literal, get_args
+
+import pyarrow as pa
+
+from schemas.event import LOG_FIELDS
+from schemas.records import Field, Record, struct_list
+
+RejectStep = Literal["decode", "check", "cell"]
+STEPS: Final[tuple[RejectStep, ...]] = get_args(RejectStep)
+
+RejectReason = Literal[
+    "undecodable",
+    "empty_value",
+    "empty_exchange",
+    "empty_symbol",
+    "name_too_long",
+    "name_malformed",
+    "value_too_large",
+    "price_not_finite",
+    "price_not_positive",
+    "price_out_of_range",
+    "volume_not_finite",
+    "volume_negative",
+    "volume_out_of_range",
+    "timestamp_in_seconds",
+    "timestamp_in_milliseconds",
+    "timestamp_in_nanoseconds",
+    "timestamp_too_old",
+    "timestamp_in_future",
+    "identity_conflict",
+]
+REASONS: Final[tuple[RejectReason, ...]] = get_args(RejectReason)
+
+_AS_READ = "producer's client, untouched"
+
+REJECT: Final = Record(
+    "Reject",
+    1,
+    "A refused record with its original bytes; it can be redriven.",
+    (
+        *LOG_FIELDS,
+        Field("key", pa.binary(), "record key", "bytes", _AS_READ, null="record had no key"),
+        Field("value", pa.binary(), "record value", "bytes", _AS_READ, null="a tombstone"),
+        Field(
+            "headers",
+            struct_list([("key", pa.utf8(), False), ("value", pa.binary(), True)]),
+            "record headers in their order; a header's value may be null",
+            "bytes",
+            _AS_READ,
+        ),
+        Field("step", pa.utf8(), "step that refused it: decode, check or cell", "-", "that step"),
+        Field("reason", pa.utf8(), "why, one of schemas.reject.REASONS", "-", "that step"),
+        Field("detail", pa.utf8(), "the value that was refused, short", "-", "that step"),
+        Field("code_version", pa.utf8(), "version of the code that refused it", "-", "the package's version"),
+    ),
+)
