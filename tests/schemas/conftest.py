@@ -1,0 +1,80 @@
+"""One example of each record, used by the goldens and the round trips."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+AT = datetime(2021, 4, 17, 16, 43, 30, 244075, UTC)
+SECOND = datetime(2021, 4, 17, 16, 43, 30, tzinfo=UTC)
+
+PLACE: dict[str, Any] = {"topic": "md.events.raw", "partition": 3, "offset": 881_613, "log_time": AT}
+
+EVENT_ROW: dict[str, Any] = {
+    "exchange": "coinbase",
+    "symbol": "BAND-GBP",
+    "event_type": 0,
+    "event_time": AT,
+    "price": 14.7775,
+    "volume": 0.014596000000000001,
+    "trade_id": "881613",
+    "side": "BUY",
+    "sequence": 333_938_798,
+    "received_at": None,
+    "event_id": None,
+    "source": "capture",
+    **PLACE,
+    "identity": bytes(range(16)),
+}
+
+BAR_ROW: dict[str, Any] = {
+    "exchange": "binance",
+    "symbol": "BTC-USDT",
+    "interval_s": 1,
+    "window_start": SECOND,
+    "window_end": SECOND.replace(second=31),
+    "open": Decimal("36000.010000000"),
+    "high": Decimal("36001.000000000"),
+    "low": Decimal("35999.990000000"),
+    "close": Decimal("36000.500000000"),
+    "volume": Decimal("1000000000000.000000001"),
+    "notional": Decimal("36000010000000000.000000036000010000"),
+    "vwap": Decimal("36000.010000000"),
+    "trade_count": 2,
+    "buy_volume": Decimal("1000000000000.000000000"),
+    "sell_volume": Decimal("0.000000001"),
+    "first_event_time": AT,
+    "last_event_time": AT,
+    "late_count": 0,
+    "duplicate_count": 1,
+    "version": 3,
+    "status": "complete",
+    "lineage": [
+        {"partition": 0, "first_offset": 10, "last_offset": 12},
+        {"partition": 7, "first_offset": 5, "last_offset": 5},
+    ],
+    "identity_digest": bytes(range(16, 32)),
+}
+
+ROWS: dict[str, dict[str, Any]] = {
+    "Event": {**EVENT_ROW, "copies": [{"partition": 3, "offset": 881_620}]},
+    "Bar": BAR_ROW,
+    "Late": {**EVENT_ROW, "reason": "beyond_horizon", "missed_bar_start": SECOND, "lag_us": 125_000_000},
+    "Reject": {
+        **PLACE,
+        "key": None,
+        "value": b"\x00\xffnot protobuf",
+        "headers": [{"key": "horizon-event-id", "value": b"x1"}, {"key": "empty", "value": None}],
+        "step": "decode",
+        "reason": "undecodable",
+        "detail": "truncated at byte 12",
+        "code_version": "0.1.0",
+    },
+}
+
+
+@pytest.fixture
+def rows() -> dict[str, dict[str, Any]]:
+    """A full row per record name."""
+    return ROWS

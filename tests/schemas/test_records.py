@@ -1,0 +1,77 @@
+"""Records: every field is documented, nulls are refused, files keep the type."""
+
+import doctest
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas import units
+from schemas.avro import RECORDS
+from schemas.bar import BAR
+from schemas.event import EVENT
+from schemas.late import LATE
+from schemas.records import TIMESTAMP, US_EPOCH, Field, Record
+
+BY_NAME = pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
+
+
+@BY_NAME
+def test_every_field_says_meaning_unit_null_and_origin(record: Record) -> None:
+    for field in record.fields:
+        assert field.meaning and field.unit and field.origin, field.name
+        assert (field.unit == US_EPOCH) == (field.type == TIMESTAMP), field.name
+
+
+@BY_NAME
+def test_name_and_version_are_in_both_schemas(record: Record) -> None:
+    assert record.arrow.metadata == {b"horizon.record": record.name.encode(), b"horizon.version": b"1"}
+    assert record.avro["namespace"] == "cipherhorizon.marketdata.v1"
+
+
+@BY_NAME
+def test_parquet_gives_the_very_same_schema_and_rows_back(
+    record: Record, rows: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    table = record.table_from_rows([rows[record.name]])
+    pq.write_table(table, tmp_path / "x.parquet")
+    again = pq.read_table(tmp_path / "x.parquet")
+    assert again.schema.equals(record.arrow, check_metadata=True)
+    assert record.rows(again) == [rows[record.name]]
+
+
+def test_table_takes_columns_in_any_order(rows: dict[str, dict[str, Any]]) -> None:
+    columns = {name: [value] for name, value in reversed(rows["Bar"].items())}
+    assert BAR.table(columns).equals(BAR.table_from_rows([rows["Bar"]]))
+
+
+def test_null_where_none_may_be_is_refused(rows: dict[str, dict[str, Any]]) -> None:
+    with pytest.raises(ValueError, match=r"Bar\.status must not be null"):
+        BAR.table_from_rows([{**rows["Bar"], "status": None}])
+    with pytest.raises(ValueError, match=r"Bar\.open must not be null"):
+        BAR.table({name: [None if name == "open" else value] for name, value in rows["Bar"].items()})
+
+
+def test_missing_and_unknown_columns_are_named(rows: dict[str, dict[str, Any]]) -> None:
+    with pytest.raises(KeyError, match="closing"):
+        BAR.table_from_rows([{**rows["Bar"], "closing": 1}])
+    with pytest.raises(KeyError, match="missing in or unknown to Bar v1"):
+        BAR.table({"open": []})
+
+
+def test_late_is_an_event_without_copies() -> None:
+    assert [f for f in EVENT.fields if f.name != "copies"] == list(LATE.fields[:-3])
+
+
+def test_type_without_avro_form_is_refused() -> None:
+    record = Record("Odd", 1, "x", (Field("f", pa.float32(), "m", "u", "o"),))
+    with pytest.raises(TypeError, match="field f: no Avro form"):
+        _ = record.avro
+
+
+def test_units_compute_as_their_examples_say() -> None:
+    assert doctest.testmod(units).failed == 0
+    with pytest.raises(ValueError, match="more than nine decimal places"):
+        units.e9_from_decimal(units.decimal_from_e9(1) / 10)
