@@ -1,0 +1,37 @@
+"""What a run may be told, as frozen values that are checked at once."""
+
+from dataclasses import dataclass, field
+
+from transforms.cell import CellConfig
+from transforms.check import Limits
+
+
+class ConfigError(ValueError):
+    """An option that cannot be; names the option, the value and the remedy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarketDataConfig:
+    """Options of the market-data graph. Two runs with equal options over equal records give equal results."""
+
+    limits: Limits = field(default_factory=Limits)
+    cell: CellConfig = field(default_factory=CellConfig)
+    intervals_s: tuple[int, ...] = (10, 60, 300, 3600)  # larger bars, in seconds; each divides a day
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for what cannot be."""
+        cell = self.cell
+        if cell.grace_us < 0:
+            raise ConfigError(f"grace must be >= 0, was {cell.grace_us} us")
+        if cell.horizon_us <= cell.grace_us:
+            raise ConfigError(f"horizon must exceed grace ({cell.grace_us} us), was {cell.horizon_us} us")
+        if not 1 <= cell.shards <= 1024:
+            raise ConfigError(f"shards must be 1 to 1024, was {cell.shards}")
+        for interval_s in self.intervals_s:
+            if interval_s <= 1 or 86_400 % interval_s:
+                raise ConfigError(f"an interval must be > 1 s and divide a day, was {interval_s} s")
+
+    @property
+    def lateness_us(self) -> int:
+        """How long after its end a larger window may still grow: as long as the cells in it, and a minute."""
+        return self.cell.horizon_us + self.cell.slack_us + 60_000_000

@@ -1,0 +1,244 @@
+"""The cell: one shard in one event second, where duplicates are dropped and 1 s bars are built.
+
+Both need the same key and the same state, so they share one crossing; their logic is in dedup.py and second_bars.py.
+The step lives in the global window and holds its own event-time timers: windowed state with allowed lateness would
+hold back everything after it (docs/facts.md).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.coders import BytesCoder
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import (
+    BagRuntimeState,
+    BagStateSpec,
+    ReadModifyWriteRuntimeState,
+    ReadModifyWriteStateSpec,
+    RuntimeTimer,
+    TimerSpec,
+    on_timer,
+)
+from apache_beam.utils.timestamp import Timestamp
+
+from schemas.units import US_PER_S
+from transforms import dedup, second_bars
+from transforms.bar_columns import second_bar_batch, version
+from transforms.batches import EventBatch, Rows, joined, narrowed, pack_rows, unpack_rows
+from transforms.late import late_rows
+from transforms.metrics import count
+from transforms.rejects import reject_rows
+
+CellKey = tuple[int, int]  # (event second since the epoch, shard)
+
+_CLOSED: Final = b"closed"
+_MAX_CHUNKS: Final = 16  # chunks of state before they are rewritten as one
+_MARK_KEPT_US: Final = 3_600 * US_PER_S
+_REVISION_US: Final = 250_000  # revisions of a bar go out at most this often, by the log's clock
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellConfig:
+    """Times of a cell, in microseconds of the log's clock."""
+
+    grace_us: int = 500_000  # a bar goes out this long after its end
+    horizon_us: int = 120 * US_PER_S  # log lag above which an event is late; duplicates are known this long
+    slack_us: int = 30 * US_PER_S  # for records whose log time is older than their neighbours'
+    shards: int = 4
+
+
+class _CellState:
+    """The state of one cell as rows; writes only what changed."""
+
+    def __init__(
+        self, pending: BagRuntimeState, seen: BagRuntimeState, bars: ReadModifyWriteRuntimeState, grace_us: int
+    ) -> None:
+        self._pending, self._seen, self._bars, self._grace_us = pending, seen, bars, grace_us
+        self._mark: bytes | None = bars.read()
+
+    @property
+    def is_new(self) -> bool:
+        return self._mark is None
+
+    @property
+    def is_closed(self) -> bool:
+        return self._mark == _CLOSED
+
+    @property
+    def is_published(self) -> bool:
+        return bool(self._mark) and not self.is_closed
+
+    def known(self) -> list[Rows]:
+        """What was read before, as SEEN_ROW."""
+        waiting = [dedup.seen_rows(unpack_rows(chunk)[1]) for chunk in self._pending.read()]
+        return waiting + [np.frombuffer(chunk, dedup.SEEN_ROW) for chunk in self._seen.read()]
+
+    def add(self, batch: EventBatch) -> None:
+        """Remember rows whose bar is still to be folded."""
+        if self.is_new:
+            self._bars.write(b"")
+        chunks = list(self._pending.read())
+        if len(chunks) >= _MAX_CHUNKS:
+            self._pending.clear()
+            self._pending.add(pack_rows(*joined([unpack_rows(chunk) for chunk in chunks])))
+        self._pending.add(pack_rows(*narrowed(batch.instruments, batch.rows)))
+
+    def unpublished(self, second: int) -> pa.RecordBatch | None:
+        """Fold what waits; the bars that grew since they went out last, as BAR records."""
+        chunks = list(self._pending.read())
+        if not chunks or self.is_closed:
+            return None
+        instruments, rows = joined([unpack_rows(chunk) for chunk in chunks])
+        folded = second_bars.SecondBars.from_bytes(self._mark) if self._mark else second_bars.NONE
+        folded = second_bars.fold(folded, instruments, rows, self._grace_us)
+        seen = b"".join([*self._seen.read(), dedup.seen_rows(rows).tobytes()])
+        grown = np.flatnonzero(version(folded.bars) > folded.bars["published"])
+        batch = second_bar_batch(second, folded, grown) if len(grown) else None
+        folded.bars["published"][grown] = version(folded.bars)[grown]
+        self._pending.clear()
+        self._seen.clear()
+        self._seen.add(seen)
+        self._mark = folded.to_bytes()
+        self._bars.write(self._mark)
+        return batch
+
+    def close(self) -> None:
+        """Keep one mark, so that a straggler does not start a second, poorer cell."""
+        self._pending.clear()
+        self._seen.clear()
+        self._bars.write(_CLOSED)
+
+    def forget(self) -> None:
+        self._bars.clear()
+
+
+class _FoldCell(beam.DoFn):  # type: ignore[misc]
+    PENDING = BagStateSpec("pending", BytesCoder())
+    SEEN = BagStateSpec("seen", BytesCoder())
+    BARS = ReadModifyWriteStateSpec("bars", BytesCoder())
+    PUBLISH = TimerSpec("publish", TimeDomain.WATERMARK)
+    CLOSE = TimerSpec("close", TimeDomain.WATERMARK)
+    FORGET = TimerSpec("forget", TimeDomain.WATERMARK)
+
+    def __init__(self, config: CellConfig) -> None:
+        self._config = config
+
+    def process(
+        self,
+        element: tuple[CellKey, EventBatch],
+        pending: BagRuntimeState = beam.DoFn.StateParam(PENDING),
+        seen: BagRuntimeState = beam.DoFn.StateParam(SEEN),
+        bars: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(BARS),
+        publish: RuntimeTimer = beam.DoFn.TimerParam(PUBLISH),
+        close: RuntimeTimer = beam.DoFn.TimerParam(CLOSE),
+        forget: RuntimeTimer = beam.DoFn.TimerParam(FORGET),
+    ) -> Iterator[Any]:
+        key, batch = element
+        state = _CellState(pending, seen, bars, self._config.grace_us)
+        if state.is_closed:
+            count("events_cell_closed", len(batch))
+            yield beam.pvalue.TaggedOutput("late", late_rows(batch, "cell_closed"))
+            return
+        end_us = (key[0] + 1) * US_PER_S
+        if state.is_new:
+            publish.set(_timestamp(end_us + self._config.grace_us))
+            close.set(_timestamp(end_us + self._config.horizon_us + self._config.slack_us))
+            forget.set(_timestamp(end_us + self._config.horizon_us + self._config.slack_us + _MARK_KEPT_US))
+        elif state.is_published:
+            newest_us = int(batch.rows["log_time_us"].max())
+            publish.set(_timestamp(-(-newest_us // _REVISION_US) * _REVISION_US))
+        yield from self._accept(key, batch, state)
+
+    def _accept(self, key: CellKey, batch: EventBatch, state: _CellState) -> Iterator[Any]:
+        verdicts = dedup.verdicts(batch.rows, state.known())
+        conflicts = np.flatnonzero(verdicts == dedup.CONFLICT)
+        if len(conflicts):
+            count("identity_conflicts", len(conflicts))
+            details = ["an event with this identity and other content was read before"] * len(conflicts)
+            reasons = ["identity_conflict" for _ in details]
+            yield beam.pvalue.TaggedOutput("bad", reject_rows(batch.raw(), conflicts, "cell", reasons, details))
+        accepted = np.flatnonzero(verdicts <= dedup.COPY)
+        count("records_read_again", int((verdicts == dedup.AGAIN).sum()))
+        if not len(accepted):
+            return
+        batch = batch if len(accepted) == len(batch) else batch.take(accepted)
+        rows = batch.rows.copy()
+        rows["copy"] = verdicts[accepted] == dedup.COPY
+        copies = int(rows["copy"].sum())
+        count("events_unique", len(rows) - copies)
+        count("events_duplicate", copies)
+        batch = EventBatch(batch.topic, batch.instruments, rows, batch.values, batch.keys, batch.headers)
+        state.add(batch)
+        yield key, batch
+
+    @on_timer(PUBLISH)
+    def publish(
+        self,
+        key: CellKey = beam.DoFn.KeyParam,
+        pending: BagRuntimeState = beam.DoFn.StateParam(PENDING),
+        seen: BagRuntimeState = beam.DoFn.StateParam(SEEN),
+        bars: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(BARS),
+    ) -> Iterable[Any]:
+        return self._unpublished(key, _CellState(pending, seen, bars, self._config.grace_us))
+
+    @on_timer(CLOSE)
+    def close(
+        self,
+        key: CellKey = beam.DoFn.KeyParam,
+        pending: BagRuntimeState = beam.DoFn.StateParam(PENDING),
+        seen: BagRuntimeState = beam.DoFn.StateParam(SEEN),
+        bars: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(BARS),
+    ) -> Iterator[Any]:
+        state = _CellState(pending, seen, bars, self._config.grace_us)
+        yield from self._unpublished(key, state)
+        state.close()
+
+    @on_timer(FORGET)
+    def forget(self, bars: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(BARS)) -> Iterable[Any]:
+        bars.clear()
+        return ()
+
+    def _unpublished(self, key: CellKey, state: _CellState) -> Iterator[Any]:
+        batch = state.unpublished(key[0])
+        if batch is not None:
+            count("bars_published", batch.num_rows)
+            yield beam.pvalue.TaggedOutput("bars", (key[1], batch))
+
+
+def _timestamp(us: int) -> Timestamp:
+    return Timestamp(micros=us)
+
+
+class Folded(NamedTuple):
+    """What FoldCells gives; bars are keyed by shard."""
+
+    events: beam.PCollection[tuple[CellKey, EventBatch]]
+    bars: beam.PCollection[tuple[int, pa.RecordBatch]]
+    late: beam.PCollection[pa.RecordBatch]
+    bad: beam.PCollection[pa.RecordBatch]
+
+
+class FoldCells(beam.PTransform):  # type: ignore[misc]
+    """Drop duplicates and build 1 s bars, each cell (shard, event second) for itself.
+
+    In:     (CellKey, EventBatch), each batch of one cell.
+    Out:    .events unique events at once, later copies marked `copy`; .bars BAR records of 1 s when the log's clock
+            passes end + grace, again when they grow; .late stragglers of closed cells; .bad identity conflicts.
+    Cost:   about 100 bytes an event until its bar is out, then 32 until end + horizon + slack; one crossing.
+    Errors: identity_conflict; cell_closed (0 in a healthy run).
+    Source: docs/specs/market_data.md, step 5.
+    """
+
+    def __init__(self, config: CellConfig) -> None:
+        super().__init__()
+        self._config = config
+
+    def expand(self, events: beam.PCollection[tuple[CellKey, EventBatch]]) -> Folded:
+        out = events | "FoldCell" >> beam.ParDo(_FoldCell(self._config)).with_outputs(
+            "bars", "late", "bad", main="events"
+        )
+        return Folded(out.events, out.bars, out.late, out.bad)

@@ -1,0 +1,158 @@
+"""Parquet files whose names and bytes follow from their rows alone, at any parallelism, after any crash.
+
+Rows wait in state until the log's clock has passed their window, then the file is written beside its name and renamed.
+What comes later is united with what the file holds. A crash between the two repeats the write with the same rows.
+"""
+
+import os
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.coders import BytesCoder, VarIntCoder
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import (
+    BagRuntimeState,
+    BagStateSpec,
+    ReadModifyWriteRuntimeState,
+    ReadModifyWriteStateSpec,
+    RuntimeTimer,
+    TimerSpec,
+    on_timer,
+)
+from apache_beam.utils.timestamp import Timestamp
+
+from schemas.units import US_PER_S
+from transforms.batches import EventBatch
+from transforms.cell import CellKey
+from transforms.datasets import Dataset, ipc_bytes
+from transforms.metrics import count
+from transforms.roll_up import ShardBars
+
+FileKey = tuple[int, int]  # (window start in s since the epoch, part)
+Piece = tuple[FileKey, bytes]  # 8 bytes: log time when it may be written, in us; then rows
+
+FLUSH_US: Final = 10 * US_PER_S  # a file is written at most this often, by the log's clock
+
+
+def write_file(root: str, dataset: Dataset, key: FileKey, table: pa.Table) -> None:
+    """Unite `table` with what the file holds and put it in place, durably. OSError when the disk refuses."""
+    path = Path(root, dataset.path(*key))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tables = [pq.read_table(path, partitioning=None), table] if path.exists() else [table]
+    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with os.fdopen(handle, "wb") as out:
+        pq.write_table(dataset.merged(tables), out, compression="zstd", compression_level=1, version="2.6")
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(beside, path)
+    for leftover in path.parent.glob(f".{path.name}.*"):  # of an attempt that was killed
+        leftover.unlink(missing_ok=True)
+    count("files_written", 1)
+
+
+def _piece(window_start_s: int, part: int, newest_us: int, rows: bytes) -> Piece:
+    due_us = -(-newest_us // FLUSH_US) * FLUSH_US
+    return (window_start_s, part), struct.pack("<q", due_us) + rows
+
+
+def event_pieces(element: tuple[CellKey, EventBatch], dataset: Dataset) -> Iterator[Piece]:
+    """Events of a cell, for the file of their event time."""
+    (second, shard), batch = element
+    newest_us = int(batch.rows["log_time_us"].max())
+    yield _piece(second // dataset.window_s * dataset.window_s, shard, newest_us, batch.to_bytes())
+
+
+def bar_pieces(element: ShardBars, dataset: Dataset) -> Iterator[Piece]:
+    """Bars of one window, for the file of their start."""
+    shard, bars = element
+    start_s = bars.column("window_start")[0].value // US_PER_S
+    end_us = bars.column("window_end")[0].value
+    yield _piece(start_s // dataset.window_s * dataset.window_s, shard, end_us, ipc_bytes(bars))
+
+
+def _by_time(batch: pa.RecordBatch, dataset: Dataset, column: str) -> Iterator[Piece]:
+    time_us = batch.column(column).cast(pa.int64()).to_numpy()
+    log_us = batch.column("log_time").cast(pa.int64()).to_numpy()
+    windows = time_us // (dataset.window_s * US_PER_S) * dataset.window_s
+    parts = batch.column("partition").to_numpy()
+    for window, part in sorted({*zip(windows.tolist(), parts.tolist(), strict=True)}):
+        rows = np.flatnonzero((windows == window) & (parts == part))
+        yield _piece(window, part, int(log_us[rows].max()), ipc_bytes(batch.take(pa.array(rows))))
+
+
+def late_pieces(late: pa.RecordBatch, dataset: Dataset) -> Iterator[Piece]:
+    """Late events, for the file of their event time and partition."""
+    return _by_time(late, dataset, "event_time")
+
+
+def reject_pieces(rejects: pa.RecordBatch, dataset: Dataset) -> Iterator[Piece]:
+    """Rejects, for the file of their log time (their event time may be nonsense) and partition."""
+    return _by_time(rejects, dataset, "log_time")
+
+
+class _WriteFile(beam.DoFn):  # type: ignore[misc]
+    ROWS = BagStateSpec("rows", BytesCoder())
+    DUE = ReadModifyWriteStateSpec("due", VarIntCoder())
+    WRITE = TimerSpec("write", TimeDomain.WATERMARK)
+
+    def __init__(self, root: str, dataset: Dataset, grace_us: int) -> None:
+        self._root, self._dataset, self._grace_us = root, dataset, grace_us
+
+    def process(
+        self,
+        element: Piece,
+        rows: BagRuntimeState = beam.DoFn.StateParam(ROWS),
+        due: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(DUE),
+        write: RuntimeTimer = beam.DoFn.TimerParam(WRITE),
+    ) -> None:
+        piece = element[1]
+        due_us = struct.unpack_from("<q", piece)[0] + self._grace_us
+        waiting_us = due.read()
+        if waiting_us is None or due_us < waiting_us:
+            due.write(due_us)
+            write.set(Timestamp(micros=due_us))
+        rows.add(piece[8:])
+
+    @on_timer(WRITE)
+    def write(
+        self,
+        key: FileKey = beam.DoFn.KeyParam,
+        rows: BagRuntimeState = beam.DoFn.StateParam(ROWS),
+        due: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(DUE),
+    ) -> None:
+        pieces = list(rows.read())
+        if pieces:
+            write_file(self._root, self._dataset, key, self._dataset.table(pieces))
+        rows.clear()
+        due.clear()
+
+
+class WriteFiles(beam.PTransform):  # type: ignore[misc]
+    """Write a collection as the Parquet files of one dataset.
+
+    In:     whatever `pieces` cuts into (FileKey, rows).
+    Out:    nothing; files <root>/<dataset>/date=/hour=/<dataset>-<window>-<part>-v<schema>.parquet.
+    Units:  grace in microseconds of the log's clock, after which a window's rows are taken to be there.
+    Cost:   rows wait in state for up to 10 s of log time: rate x 10 s x about 250 bytes for events.
+    Errors: OSError of the file system; the runner tries again.
+    Source: docs/specs/market_data.md, step 7.
+    """
+
+    def __init__(self, root: str, dataset: Dataset, grace_us: int, pieces: Callable[..., Iterator[Piece]]) -> None:
+        super().__init__()
+        self._root, self._dataset, self._grace_us, self._pieces = root, dataset, grace_us, pieces
+
+    def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[None]:
+        return (
+            rows
+            | "CutPieces"
+            >> beam.FlatMap(self._pieces, self._dataset).with_output_types(tuple[tuple[int, int], bytes])
+            | "WriteFile" >> beam.ParDo(_WriteFile(self._root, self._dataset, self._grace_us))
+        )

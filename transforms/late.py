@@ -1,0 +1,68 @@
+"""Lateness is judged by the log, not by the runner: log lag = the record's Kafka timestamp - its event time."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from schemas.late import LATE, LateReason
+from schemas.units import US_PER_S
+from transforms.batches import EventBatch
+from transforms.event_columns import event_columns
+from transforms.metrics import count
+
+
+def late_rows(batch: EventBatch, reason: LateReason) -> pa.RecordBatch:
+    """The events as LATE records."""
+    time = batch.rows["event_time_us"]
+    columns = event_columns(batch) | {
+        "reason": [reason] * len(batch),
+        "missed_bar_start": time // US_PER_S * US_PER_S,
+        "lag_us": batch.rows["log_time_us"] - time,
+    }
+    arrays = [
+        column if isinstance(column, pa.Array) else pa.array(column, field.type)
+        for field, column in ((field, columns[field.name]) for field in LATE.arrow)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=LATE.arrow)
+
+
+class Judged(NamedTuple):
+    """What JudgeLateness gives."""
+
+    on_time: beam.PCollection[EventBatch]
+    late: beam.PCollection[pa.RecordBatch]
+
+
+class _Judge(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, horizon_us: int) -> None:
+        self._horizon_us = horizon_us
+
+    def process(self, batch: EventBatch) -> Iterator[Any]:
+        late = batch.rows["log_time_us"] - batch.rows["event_time_us"] > self._horizon_us
+        if late.any():
+            count("events_late", int(late.sum()))
+            yield beam.pvalue.TaggedOutput("late", late_rows(batch.take(np.flatnonzero(late)), "beyond_horizon"))
+            batch = batch.take(np.flatnonzero(~late))
+        if len(batch):
+            yield batch
+
+
+class JudgeLateness(beam.PTransform):  # type: ignore[misc]
+    """Part the events whose log lag exceeds the horizon from the others; the verdict is the same in every run.
+
+    In:     EventBatch.
+    Out:    .on_time EventBatch; .late LATE records with the bar they missed (reason beyond_horizon).
+    Units:  horizon in microseconds.
+    Source: docs/specs/market_data.md, step 4.
+    """
+
+    def __init__(self, horizon_us: int) -> None:
+        super().__init__()
+        self._horizon_us = horizon_us
+
+    def expand(self, events: beam.PCollection[EventBatch]) -> Judged:
+        judged = events | "Judge" >> beam.ParDo(_Judge(self._horizon_us)).with_outputs("late", main="on_time")
+        return Judged(judged.on_time, judged.late)

@@ -1,0 +1,135 @@
+"""Replay: exactly the offsets of a manifest, straight into batches, with a plain consumer."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from transforms.batches import Header, RawBatch
+
+_BATCH: Final = 10_000
+_SILENCE_S: Final = 60.0  # a broker that gives nothing for this long has lost the offsets or its mind
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of one partition: offsets from `start` (inclusive) to `stop` (exclusive)."""
+
+    topic: str
+    partition: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a replay reads, frozen before it starts. newest_log_time_us: the log's clock at its end, 0 when empty."""
+
+    stretches: tuple[Stretch, ...]
+    newest_log_time_us: int
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    @staticmethod
+    def from_json(text: str) -> "Manifest":
+        data = json.loads(text)
+        return Manifest(tuple(Stretch(**stretch) for stretch in data["stretches"]), data["newest_log_time_us"])
+
+    @property
+    def records(self) -> int:
+        """Offsets covered; compaction and transaction markers may make the records fewer."""
+        return sum(stretch.stop - stretch.start for stretch in self.stretches)
+
+
+def batch_of(messages: list[Message]) -> RawBatch:
+    """Messages of one topic, none of them an error, as a batch."""
+    headers: dict[int, list[Header]] = {}
+    for row, message in enumerate(messages):
+        if found := message.headers():
+            headers[row] = found
+    return RawBatch(
+        topic=messages[0].topic(),
+        values=pa.array([message.value() for message in messages], pa.binary()),
+        keys=pa.array([message.key() for message in messages], pa.binary()),
+        partition=np.array([message.partition() for message in messages], np.int64),
+        offset=np.array([message.offset() for message in messages], np.int64),
+        log_time_us=np.array([message.timestamp()[1] for message in messages], np.int64) * 1_000,
+        headers=headers,
+    )
+
+
+def read_stretch(bootstrap_servers: str, stretch: Stretch) -> Iterator[RawBatch]:
+    """Every record of the stretch, in order. KafkaException when the broker refuses, RuntimeError when it is silent
+    or no longer holds the offsets."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "horizon-replay",  # never commits; the client demands one
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            "queued.max.messages.kbytes": 65_536,
+            "fetch.message.max.bytes": 8_388_608,
+        }
+    )
+    try:
+        consumer.assign([TopicPartition(stretch.topic, stretch.partition, stretch.start)])
+        position = stretch.start
+        while position < stretch.stop:
+            messages = consumer.consume(min(_BATCH, stretch.stop - position), timeout=_SILENCE_S)
+            if not messages:
+                raise RuntimeError(
+                    f"no record of {stretch.topic}[{stretch.partition}] at offset {position} within {_SILENCE_S:.0f} s; "
+                    "check the broker, then run the replay again"
+                )
+            good = []
+            for message in messages:
+                if error := message.error():
+                    if error.name() != "_PARTITION_EOF":
+                        raise KafkaException(error)
+                    position = max(position, message.offset())
+                elif message.offset() < stretch.stop:
+                    good.append(message)
+            if good:
+                position = good[-1].offset() + 1
+                yield batch_of(good)
+            elif messages[-1].error() is None:
+                return  # offsets up to `stop` were compacted away: the next record lies behind it
+    finally:
+        consumer.close()
+
+
+class _ReadStretch(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+
+    def process(self, stretch: Stretch) -> Iterator[RawBatch]:
+        return read_stretch(self._bootstrap_servers, stretch)
+
+
+class ReadOffsets(beam.PTransform):  # type: ignore[misc]
+    """Read the stretches of a manifest, exactly once each.
+
+    In:     nothing (a pipeline's begin).
+    Out:    RawBatch of up to 10,000 records of one partition, in offset order inside a partition.
+    Errors: KafkaException, RuntimeError: the run fails and may be repeated; it changes nothing at the broker.
+    """
+
+    def __init__(self, bootstrap_servers: str, manifest: Manifest) -> None:
+        super().__init__()
+        self._bootstrap_servers, self._manifest = bootstrap_servers, manifest
+
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[RawBatch]:
+        filled = [stretch for stretch in self._manifest.stretches if stretch.start < stretch.stop]
+        return (
+            begin
+            | "Stretches" >> beam.Create(filled)
+            | "SpreadStretches" >> beam.Reshuffle()
+            | "ReadStretch" >> beam.ParDo(_ReadStretch(self._bootstrap_servers)).with_output_types(RawBatch)
+        )

@@ -1,0 +1,51 @@
+"""Refused records as one Arrow batch, with their original bytes."""
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from schemas.reject import REJECT, RejectReason, RejectStep
+from transforms.batches import RawBatch
+
+
+def _code_version() -> str:
+    try:
+        return version("cipherhorizon")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "unversioned"
+
+
+CODE_VERSION: Final = _code_version()
+
+
+def reject_rows(
+    raw: RawBatch,
+    rows: npt.NDArray[np.int64],
+    step: RejectStep,
+    reasons: Sequence[RejectReason],
+    details: Sequence[str],
+) -> pa.RecordBatch:
+    """The given rows of `raw` as REJECT records; one reason and one short detail for each row."""
+    refused = raw.take(rows)
+    headers = [
+        [{"key": key, "value": value} for key, value in refused.headers.get(row, [])] for row in range(len(refused))
+    ]
+    columns = {
+        "topic": [raw.topic] * len(rows),
+        "partition": refused.partition.astype(np.int32),
+        "offset": refused.offset,
+        "log_time": refused.log_time_us,
+        "key": refused.keys,
+        "value": refused.values,
+        "headers": headers,
+        "step": [step] * len(rows),
+        "reason": list(reasons),
+        "detail": [detail[:200] for detail in details],
+        "code_version": [CODE_VERSION] * len(rows),
+    }
+    arrays = [pa.array(columns[field.name], field.type) for field in REJECT.arrow]
+    return pa.RecordBatch.from_arrays(arrays, schema=REJECT.arrow)

@@ -1,0 +1,50 @@
+"""Batches of many instruments and seconds to batches of one cell each."""
+
+from collections.abc import Iterator
+
+import apache_beam as beam
+import numpy as np
+
+from schemas.units import US_PER_S
+from transforms.batches import EventBatch
+from transforms.cell import CellKey
+from transforms.identity import shard_of
+
+
+def split_by_cell(batch: EventBatch, shards: int) -> Iterator[tuple[CellKey, EventBatch]]:
+    """The batch in pieces of one (event second, shard) each, rows in reading order."""
+    shard = np.array([shard_of(pair, shards) for pair in batch.instruments], np.int64)[batch.rows["instrument"]]
+    cell = batch.rows["event_time_us"] // US_PER_S * shards + shard
+    order = np.argsort(cell, kind="stable")
+    cell = cell[order]
+    batch = batch.take(order)
+    starts = np.flatnonzero(np.diff(cell, prepend=cell[0] - 1)).tolist()
+    for start, stop in zip(starts, [*starts[1:], len(batch)], strict=True):
+        second, piece = divmod(int(cell[start]), shards)
+        yield (second, piece), batch.slice(start, stop)
+
+
+class _Split(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, shards: int) -> None:
+        self._shards = shards
+
+    def process(self, batch: EventBatch) -> Iterator[tuple[CellKey, EventBatch]]:
+        return split_by_cell(batch, self._shards)
+
+
+class SplitByCell(beam.PTransform):  # type: ignore[misc]
+    """Key events by their cell.
+
+    In:     EventBatch.
+    Out:    (CellKey, EventBatch), one piece per shard and event second of a batch.
+    Cost:   a crossing follows; few shards keep the pieces large.
+    """
+
+    def __init__(self, shards: int) -> None:
+        super().__init__()
+        self._shards = shards
+
+    def expand(self, events: beam.PCollection[EventBatch]) -> beam.PCollection[tuple[CellKey, EventBatch]]:
+        return events | "Split" >> beam.ParDo(_Split(self._shards)).with_output_types(
+            tuple[tuple[int, int], EventBatch]
+        )

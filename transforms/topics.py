@@ -1,0 +1,165 @@
+"""Downstream topics: at least once, by an idempotent producer, acknowledged by all replicas before a bundle ends."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from schemas import avro
+from schemas.bar import BAR
+from schemas.late import LATE
+from schemas.records import Record
+from schemas.reject import REJECT
+from schemas.units import US_PER_S
+from transforms.batches import EventBatch
+from transforms.cell import CellKey
+from transforms.decode import with_header_ids
+from transforms.identity import shard_of
+from transforms.roll_up import ShardBars
+
+Outgoing = tuple[str, list[dict[str, Any]]]  # (topic, messages as Producer.produce_batch takes them)
+Encode = Callable[[Any, "TopicNames", Callable[[str], int]], Outgoing]
+
+_FLUSH_S: Final = 60.0
+INTERVAL_NAMES: Final = {1: "1s", 10: "10s", 60: "1m", 300: "5m", 3600: "1h"}
+
+
+class TopicNames:
+    """Names of the output topics below one prefix."""
+
+    def __init__(self, prefix: str = "md") -> None:
+        self.unique = f"{prefix}.events.unique"
+        self.late = f"{prefix}.late"
+        self.rejects = f"{prefix}.rejects"
+        self._bars = f"{prefix}.bars."
+
+    def bars(self, interval_s: int) -> str:
+        """Topic of the bars of one interval."""
+        return self._bars + INTERVAL_NAMES.get(interval_s, f"{interval_s}s")
+
+
+def unique_events(
+    element: tuple[CellKey, EventBatch], names: TopicNames, partitions: Callable[[str], int]
+) -> Outgoing:
+    """Unique events as they were read, keyed by identity; all events of an instrument in one partition."""
+    batch = element[1]
+    if batch.rows["copy"].any():
+        batch = batch.take(np.flatnonzero(batch.rows["copy"] == 0))
+    count = partitions(names.unique)
+    homes = [shard_of(pair, count) for pair in batch.instruments]
+    identity = np.ascontiguousarray(np.stack([batch.rows["identity_hi"], batch.rows["identity_lo"]], axis=1)).tobytes()
+    values = with_header_ids(batch.values, batch.headers).to_pylist()
+    return names.unique, [
+        {"value": value, "key": identity[16 * row : 16 * row + 16], "partition": homes[code]}
+        for row, (value, code) in enumerate(zip(values, batch.rows["instrument"].tolist(), strict=True))
+    ]
+
+
+def bars(element: ShardBars, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
+    """Bars of one window, keyed by bar, so that compaction keeps the newest version."""
+    interval_s = element[1].column("interval_s")[0].as_py()
+    return names.bars(interval_s), _encoded(BAR, element[1], _bar_key)
+
+
+def late_events(late: pa.RecordBatch, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
+    """Late events, keyed by their place in the log."""
+    return names.late, _encoded(LATE, late, _place_key)
+
+
+def rejects(refused: pa.RecordBatch, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
+    """Rejects, keyed by their place in the log."""
+    return names.rejects, _encoded(REJECT, refused, _place_key)
+
+
+def _encoded(record: Record, batch: pa.RecordBatch, key: Callable[[dict[str, Any]], str]) -> list[dict[str, Any]]:
+    rows = record.rows(batch)
+    encoded = avro.encode(record, rows)
+    return [{"key": key(row).encode(), "value": value} for row, value in zip(rows, encoded, strict=True)]
+
+
+def _bar_key(row: dict[str, Any]) -> str:
+    start_us = int(row["window_start"].timestamp()) * US_PER_S
+    return f"{row['exchange']}|{row['symbol']}|{row['interval_s']}|{start_us}"
+
+
+def _place_key(row: dict[str, Any]) -> str:
+    return f"{row['topic']}|{row['partition']}|{row['offset']}"
+
+
+class _Publish(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, bootstrap_servers: str, names: TopicNames, encode: Encode) -> None:
+        self._bootstrap_servers, self._names, self._encode = bootstrap_servers, names, encode
+
+    def setup(self) -> None:
+        self._errors: list[KafkaError] = []
+        self._partition_counts: dict[str, int] = {}
+        self._producer = Producer(
+            {
+                "bootstrap.servers": self._bootstrap_servers,
+                "enable.idempotence": True,
+                "acks": "all",
+                "compression.type": "snappy",
+                "linger.ms": 5,
+                "queue.buffering.max.messages": 1_000_000,
+                "delivery.report.only.error": True,
+            }
+        )
+
+    def process(self, element: Any) -> None:
+        topic, messages = self._encode(element, self._names, self._partitions)
+        while messages:
+            if self._producer.produce_batch(topic, messages, on_delivery=self._delivered) == len(messages):
+                break
+            messages = [message for message in messages if "_error" in message]
+            self._check(messages)
+            self._producer.poll(0.1)  # the queue is full: let it drain
+
+    def finish_bundle(self) -> None:
+        left = self._producer.flush(_FLUSH_S)
+        if self._errors:
+            raise KafkaException(self._errors[0])
+        if left:
+            raise TimeoutError(f"{left} records were not acknowledged within {_FLUSH_S:.0f} s; check the brokers")
+
+    def teardown(self) -> None:
+        self._producer.flush(1.0)
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._errors.append(error)
+
+    def _check(self, messages: Sequence[dict[str, Any]]) -> None:
+        """Raise what is not a full queue."""
+        for message in messages:
+            error = message.pop("_error")
+            if isinstance(error, KafkaError) and error.code() != KafkaError._QUEUE_FULL:
+                raise KafkaException(error)
+
+    def _partitions(self, topic: str) -> int:
+        if topic not in self._partition_counts:
+            found = self._producer.list_topics(topic, timeout=30).topics[topic]
+            if found.error is not None:
+                raise KafkaException(found.error)
+            self._partition_counts[topic] = len(found.partitions)
+        return self._partition_counts[topic]
+
+
+class PublishRecords(beam.PTransform):  # type: ignore[misc]
+    """Write a collection to its topic.
+
+    In:     whatever `encode` turns into messages.
+    Out:    nothing.
+    Errors: KafkaException, TimeoutError: the bundle fails and is tried again, so records may come twice, with the
+            same key and content; consumers keep the newest of a key.
+    Source: docs/specs/market_data.md, step 7.
+    """
+
+    def __init__(self, bootstrap_servers: str, names: TopicNames, encode: Encode) -> None:
+        super().__init__()
+        self._bootstrap_servers, self._names, self._encode = bootstrap_servers, names, encode
+
+    def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[None]:
+        return rows | "Publish" >> beam.ParDo(_Publish(self._bootstrap_servers, self._names, self._encode))
