@@ -1,0 +1,76 @@
+"""What Beam needs beside the cluster: expansion service, job server, and the pool of Python workers."""
+
+import stat
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from runners.stack.java import Jvm
+from runners.stack.process import ProcessSpec
+
+SERVICE_HEAP_MB = 512
+# Both serve a few calls per job: the first compiler tier starts them faster and takes less from the two cores.
+_SERVICE_FLAGS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+@dataclass(frozen=True)
+class Ports:
+    """On the loopback interface."""
+
+    expansion: int
+    job: int
+    artifact: int
+    workers: int
+
+
+def expansion_spec(port: int, classpath: tuple[Path, ...], root: Path) -> ProcessSpec:
+    """The expansion service, which turns ReadFromKafka into KafkaIO's Java steps."""
+    command = Jvm(classpath, SERVICE_HEAP_MB, root, flags=_SERVICE_FLAGS).command(
+        "org.apache.beam.sdk.expansion.service.ExpansionService",
+        str(port),
+        "--javaClassLookupAllowlistFile=*",
+        "--defaultEnvironmentType=EMBEDDED",  # KafkaIO's steps run inside the TaskManager's own JVM
+        "--experiments=use_deprecated_read",  # counts only here, not among a pipeline's options
+    )
+    return ProcessSpec("expansion", command)
+
+
+def jobserver_spec(ports: Ports, master: str, conf_dir: Path, classpath: tuple[Path, ...], root: Path) -> ProcessSpec:
+    """The job server, which translates a Beam pipeline and submits it to the Flink cluster at `master`."""
+    command = Jvm(classpath, SERVICE_HEAP_MB, root, flags=_SERVICE_FLAGS).command(
+        "org.apache.beam.runners.flink.FlinkJobServerDriver",
+        "--job-host=127.0.0.1",
+        f"--job-port={ports.job}",
+        f"--artifact-port={ports.artifact}",
+        "--expansion-port=-1",
+        f"--artifacts-dir={root / 'artifacts'}",
+        f"--flink-master={master}",
+        f"--flink-conf-dir={conf_dir}",
+    )
+    return ProcessSpec("jobserver", command)
+
+
+def workers_spec(port: int, root: Path, import_root: Path) -> ProcessSpec:
+    """The pool of Python workers: this very interpreter, with the checkout importable."""
+    boot = write_boot(root)
+    environment = {"PYTHONPATH": str(import_root)}
+    return ProcessSpec("workers", (sys.executable, "-m", "runners.stack.worker_pool", str(port), str(boot)), environment)
+
+
+def write_boot(root: Path) -> Path:
+    """The executable that the pool runs for each worker: our boot module under our interpreter."""
+    boot = root / "worker_boot"
+    root.mkdir(parents=True, exist_ok=True)
+    boot.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m runners.stack.worker_boot "$@"\n')
+    boot.chmod(boot.stat().st_mode | stat.S_IXUSR)
+    return boot
+
+
+def write_tiny_jar(root: Path) -> Path:
+    """An empty jar for `--files_to_stage`: the cluster has the real ones, and Beam will stage something."""
+    root.mkdir(parents=True, exist_ok=True)
+    jar = root / "tiny.jar"
+    with zipfile.ZipFile(jar, "w") as archive:
+        archive.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n\n")
+    return jar

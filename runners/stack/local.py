@@ -1,0 +1,153 @@
+"""The local stack: real Kafka, real Flink and Beam's services as processes of this machine."""
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from runners import artifacts
+from runners.stack import process, ready
+from runners.stack.blueprint import IMPORT_ROOT, Drawing, Size, draw
+from runners.stack.endpoints import Blueprint, Endpoints, StackError, forget, load, save
+from runners.stack.guard import Guard
+from runners.stack.process import ProcessSpec
+
+FORMAT_TIMEOUT_S = 60.0
+
+
+class LocalStack:
+    """Kafka, Flink, expansion service, job server and Python workers, below one directory.
+
+    `up()` alone leaves them running after this process; as a context manager they go with it, also when it is
+    killed. A second object for the same directory can look at, kill, start and stop what the first one started.
+    """
+
+    def __init__(self, state_dir: Path, brokers: int = 1, taskmanagers: int = 1, slots: int = 2) -> None:
+        self.state_dir = state_dir.absolute()
+        self.size = Size(brokers, taskmanagers, slots)
+        self._guard: Guard | None = None
+
+    def up(self) -> Endpoints:
+        """Start everything and wait until it answers; the processes outlive this one.
+
+        Raises:
+            StackError: one is running here already, or a process did not start; nothing is left running then.
+            ArtifactError: jars are missing.
+        """
+        places = self._up()
+        if self._guard is not None:
+            self._guard.release()
+        return places
+
+    def __enter__(self) -> Endpoints:
+        return self._up()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.down()
+
+    def down(self) -> None:
+        """Stop everything and wait for it: first what uses Kafka, then Kafka. What is down already is fine."""
+        running = list(process.noted(self.state_dir).values())
+        process.stop([one for one in running if not one.name.startswith("kafka-")], self.state_dir)
+        process.stop([one for one in running if one.name.startswith("kafka-")], self.state_dir)
+        forget(self.state_dir)
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
+
+    def purge(self) -> None:
+        """Delete Kafka's data, Flink's checkpoints and the logs of a stack that is down."""
+        if self.pids():
+            raise StackError(f"the stack in {self.state_dir} is running; stop it with `horizon stack down` first")
+        for name in ("kafka", "flink", "beam", "logs", "pids"):
+            shutil.rmtree(self.state_dir / name, ignore_errors=True)
+
+    def pids(self) -> dict[str, int]:
+        """The living processes, by name."""
+        known = process.noted(self.state_dir)
+        return {name: running.pid for name, running in known.items() if process.is_alive(running)}
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a process and all that it started, and wait until it is gone.
+
+        Raises:
+            StackError: no process of that name runs.
+        """
+        if name not in self.pids():
+            raise StackError(f"{name!r} is not running; running are {', '.join(self.pids()) or 'none'}")
+        running = process.noted(self.state_dir)[name]
+        process.stop([running], self.state_dir, grace_s=0)
+
+    def start(self, name: str) -> None:
+        """Start one process again with the command line it had, without waiting for it; a `taskmanager-N` may be new.
+
+        Raises:
+            StackError: it runs already, or the stack has no such process.
+        """
+        if name in self.pids():
+            raise StackError(f"{name!r} is running already, with pid {self.pids()[name]}")
+        process.spawn(_spec_for(load(self.state_dir), name), self.state_dir)
+
+    def wait_ready(self, timeout_s: float = ready.TIMEOUT_S) -> None:
+        """Wait until every part answers, all the slots of `up()` included."""
+        blueprint = load(self.state_dir)
+        ready.wait(blueprint, ready.probes(blueprint), timeout_s)
+
+    def _up(self) -> Endpoints:
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        with _only_one(self.state_dir):
+            if self.pids():
+                raise StackError(f"a stack runs in {self.state_dir} already; stop it with `horizon stack down`")
+            drawing = draw(self.state_dir, self.size, artifacts.default_cache_dir())
+            self._guard = Guard(self.state_dir, {"PYTHONPATH": str(IMPORT_ROOT)})
+            try:
+                return self._start(drawing)
+            except BaseException:
+                self.down()
+                raise
+
+    def _start(self, drawing: Drawing) -> Endpoints:
+        blueprint = drawing.blueprint
+        formats = {spec.name.removesuffix("-format"): spec for spec in drawing.formats}
+        with ThreadPoolExecutor(max_workers=len(formats)) as pool:
+            brokers = [pool.submit(self._start_broker, spec, blueprint.spec(name)) for name, spec in formats.items()]
+            for spec in blueprint.specs:
+                if spec.name not in formats:
+                    process.spawn(spec, self.state_dir)
+            for broker in brokers:
+                broker.result()
+        save(blueprint)
+        ready.wait(blueprint, ready.probes(blueprint))
+        return blueprint.endpoints
+
+    def _start_broker(self, prepare: ProcessSpec, serve: ProcessSpec) -> None:
+        """Format the data directory, then start the broker on it."""
+        preparing = process.spawn(prepare, self.state_dir)
+        if not process.wait_gone([preparing], FORMAT_TIMEOUT_S):
+            raise StackError(f"{prepare.name} still runs after {FORMAT_TIMEOUT_S:.0f} s; is the disk full or very slow?")
+        process.stop([preparing], self.state_dir)
+        process.spawn(serve, self.state_dir)
+
+
+def _spec_for(blueprint: Blueprint, name: str) -> ProcessSpec:
+    if name.startswith("taskmanager-") and all(spec.name != name for spec in blueprint.specs):
+        return replace(blueprint.spec("taskmanager-1"), name=name)
+    return blueprint.spec(name)
+
+
+@contextmanager
+def _only_one(state_dir: Path) -> Iterator[None]:
+    """Hold the directory while a stack starts in it, so that two cannot start at once."""
+    with (state_dir / "up.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StackError(f"another process is starting a stack in {state_dir}; wait for it") from error
+        yield
