@@ -1,0 +1,56 @@
+"""Preset: the Flink cluster, through Beam's job server; streaming, exactly once inside the graph.
+
+Each flag with what it is for; docs/facts.md has what was measured without it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlinkRun:
+    """One job on a Flink cluster. Times in milliseconds."""
+
+    job_endpoint: str
+    artifact_endpoint: str
+    worker_pool: str
+    tiny_jar: Path
+    flink_conf_dir: Path
+    checkpoints: Path
+    job_name: str
+    parallelism: int = 1
+    max_parallelism: int = 12  # fixed from the first start: savepoints are cut by it; the source reads in as many splits
+    checkpoint_ms: int = 5_000
+    bundle_ms: int = 5
+    bundle_size: int = 10_000
+    savepoint: str | None = None
+
+    def flags(self) -> list[str]:
+        """The pipeline options of this run."""
+        flags = [
+            "--runner=PortableRunner",
+            "--streaming",
+            f"--job_name={self.job_name}",
+            f"--job_endpoint={self.job_endpoint}",
+            f"--artifact_endpoint={self.artifact_endpoint}",
+            "--environment_type=EXTERNAL",
+            f"--environment_config={self.worker_pool}",
+            f"--files_to_stage={self.tiny_jar}",  # the cluster has the jars itself: nothing to upload
+            f"--flink_conf_dir={self.flink_conf_dir}",
+            f"--parallelism={self.parallelism}",
+            f"--max_parallelism={self.max_parallelism}",
+            f"--checkpointing_interval={self.checkpoint_ms}",
+            "--externalized_checkpoints_enabled",
+            "--retain_externalized_checkpoints_on_cancellation",
+            "--state_backend=filesystem",  # the default holds 5 MB a state
+            f"--state_backend_storage_path={self.checkpoints.as_uri()}",
+            f"--max_bundle_size={self.bundle_size}",
+            f"--max_bundle_time_mills={self.bundle_ms}",
+            "--max_cache_memory_usage_mb=500",  # 0 asks Flink for each state read
+            "--disable_metrics",  # else every record updates every metric
+            "--object_reuse",
+            "--faster_copy",
+            "--beam_plugins=transforms.kafka_record",  # workers must know the coder before they build a bundle
+            "--experiments=beam_fn_api",
+        ]
+        return [*flags, f"--savepoint_path={self.savepoint}"] if self.savepoint else flags

@@ -1,0 +1,136 @@
+"""The live job: submit the graph on Flink, watch it, stop it with a savepoint, resume it."""
+
+import json
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.market_data import build
+from pipelines.options import MarketDataConfig
+from pipelines.outputs import Outputs, write
+from runners.flink import FlinkRun
+from runners.stack import Endpoints
+from transforms.read_kafka import ReadKafka
+
+_SUBMIT_S: Final = 120.0
+_STOP_S: Final = 120.0
+
+
+class LiveError(RuntimeError):
+    """A live job that did not start, died or did not stop; says what to look at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveOptions:
+    """One live job. The group names it: its offsets, its Flink job and its savepoints."""
+
+    topic: str = "md.events.raw"
+    group: str = "horizon"
+    outputs: Outputs = field(default_factory=Outputs)
+    config: MarketDataConfig = field(default_factory=MarketDataConfig)
+    parallelism: int = 1
+    bundle_ms: int = 5
+    checkpoint_ms: int = 5_000
+    savepoint: str | None = None
+
+    def consumer(self, bootstrap_servers: str) -> dict[str, str]:
+        """KafkaIO's consumer; Beam commits, so the client must not."""
+        return {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": self.group,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": "false",
+            "fetch.max.wait.ms": "5",
+            "max.poll.records": "5000",
+            "isolation.level": "read_committed",
+        }
+
+
+class LiveJob:
+    """A job on the Flink cluster at `flink_rest` (host:port), by its id."""
+
+    def __init__(self, flink_rest: str, job_id: str) -> None:
+        self.job_id, self._rest = job_id, f"http://{flink_rest}"
+
+    def state(self) -> str:
+        """Flink's word: RUNNING, RESTARTING, FAILED, FINISHED, CANCELED, ..."""
+        return str(self._call("GET", f"/jobs/{self.job_id}")["state"])
+
+    def checkpoints(self) -> dict[str, Any]:
+        """Flink's statistics of the job's checkpoints."""
+        return self._call("GET", f"/jobs/{self.job_id}/checkpoints")
+
+    def stop(self, savepoints: Path) -> str:
+        """Stop with a savepoint below `savepoints`; its path. LiveError when that takes over two minutes."""
+        body = {"targetDirectory": savepoints.as_uri(), "drain": False}
+        trigger = self._call("POST", f"/jobs/{self.job_id}/stop", body)["request-id"]
+        deadline = time.monotonic() + _STOP_S
+        while time.monotonic() < deadline:
+            status = self._call("GET", f"/jobs/{self.job_id}/savepoints/{trigger}")
+            if status["status"]["id"] == "COMPLETED":
+                operation = status["operation"]
+                if "location" in operation:
+                    return str(operation["location"])
+                cause = operation["failure-cause"]["stack-trace"].splitlines()[0]
+                raise LiveError(f"savepoint of job {self.job_id} failed: {cause}; look at the JobManager's log")
+            time.sleep(0.2)
+        raise LiveError(f"job {self.job_id} did not stop within {_STOP_S:.0f} s; cancel it on Flink's web page")
+
+    def cancel(self) -> None:
+        """End the job without a savepoint; its last checkpoint stays."""
+        self._call("PATCH", f"/jobs/{self.job_id}?mode=cancel")
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            self._rest + path, data, {"Content-Type": "application/json"}, method=method
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            text = answer.read()
+        return dict(json.loads(text)) if text else {}
+
+
+def start(places: Endpoints, options: LiveOptions) -> LiveJob:
+    """Submit the job and wait until Flink runs it. The job goes on when this process ends.
+
+    LiveError when it does not run within two minutes.
+    """
+    name = f"horizon-{options.group}-{time.time_ns() // 1_000_000}"
+    flink = FlinkRun(
+        job_endpoint=places.job_endpoint,
+        artifact_endpoint=places.artifact_endpoint,
+        worker_pool=places.worker_pool,
+        tiny_jar=places.tiny_jar,
+        flink_conf_dir=places.flink_conf_dir,
+        checkpoints=places.state_dir / "flink" / "checkpoints",
+        job_name=name,
+        parallelism=options.parallelism,
+        checkpoint_ms=options.checkpoint_ms,
+        bundle_ms=options.bundle_ms,
+        savepoint=options.savepoint,
+    )
+    pipeline = beam.Pipeline(options=PipelineOptions(flink.flags()))
+    consumer = options.consumer(places.bootstrap_servers)
+    raw = pipeline | "ReadKafka" >> ReadKafka(places.expansion_endpoint, options.topic, consumer)
+    write(build(raw, options.config), options.outputs, options.config.cell.grace_us)
+    result = pipeline.run()
+    return LiveJob(places.flink_rest, _running_job(places.flink_rest, name, result))
+
+
+def _running_job(flink_rest: str, name: str, result: Any) -> str:
+    """Flink's id of the job of that name, once all its tasks run."""
+    deadline = time.monotonic() + _SUBMIT_S
+    while time.monotonic() < deadline:
+        if result.state in ("FAILED", "CANCELLED"):
+            raise LiveError(f"job {name} ended as {result.state} at once; look at jobserver.log")
+        with urllib.request.urlopen(f"http://{flink_rest}/jobs/overview", timeout=30) as answer:
+            jobs = [job for job in json.load(answer)["jobs"] if job["name"].startswith(name)]
+        if jobs and jobs[0]["tasks"]["running"] == jobs[0]["tasks"]["total"]:
+            return str(jobs[0]["jid"])
+        time.sleep(0.2)
+    raise LiveError(f"job {name} does not run after {_SUBMIT_S:.0f} s; are there free slots? `horizon stack status`")
