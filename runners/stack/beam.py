@@ -2,11 +2,11 @@
 
 import stat
 import sys
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from runners.stack.java import Jvm
+from runners.stack.launcher import CLASS_NAME, write_launcher
 from runners.stack.process import ProcessSpec
 
 SERVICE_HEAP_MB = 512
@@ -24,6 +24,11 @@ class Ports:
     workers: int
 
 
+def tiny_jar(root: Path) -> Path:
+    """What is staged with a job (`--files_to_stage`), since Beam will stage something: the launcher's jar."""
+    return root / "tiny.jar"
+
+
 def expansion_spec(port: int, classpath: tuple[Path, ...], root: Path) -> ProcessSpec:
     """The expansion service, which turns ReadFromKafka into KafkaIO's Java steps."""
     command = Jvm(classpath, SERVICE_HEAP_MB, root, flags=_SERVICE_FLAGS).command(
@@ -38,8 +43,9 @@ def expansion_spec(port: int, classpath: tuple[Path, ...], root: Path) -> Proces
 
 def jobserver_spec(ports: Ports, master: str, conf_dir: Path, classpath: tuple[Path, ...], root: Path) -> ProcessSpec:
     """The job server, which translates a Beam pipeline and submits it to the Flink cluster at `master`."""
-    command = Jvm(classpath, SERVICE_HEAP_MB, root, flags=_SERVICE_FLAGS).command(
-        "org.apache.beam.runners.flink.FlinkJobServerDriver",
+    launcher = write_launcher(tiny_jar(root), "org.apache.beam.runners.flink.FlinkJobServerDriver")
+    command = Jvm((launcher, *classpath), SERVICE_HEAP_MB, root, flags=_SERVICE_FLAGS).command(
+        CLASS_NAME,
         "--job-host=127.0.0.1",
         f"--job-port={ports.job}",
         f"--artifact-port={ports.artifact}",
@@ -65,12 +71,3 @@ def write_boot(root: Path) -> Path:
     boot.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m runners.stack.worker_boot "$@"\n')
     boot.chmod(boot.stat().st_mode | stat.S_IXUSR)
     return boot
-
-
-def write_tiny_jar(root: Path) -> Path:
-    """An empty jar for `--files_to_stage`: the cluster has the real ones, and Beam will stage something."""
-    root.mkdir(parents=True, exist_ok=True)
-    jar = root / "tiny.jar"
-    with zipfile.ZipFile(jar, "w") as archive:
-        archive.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n\n")
-    return jar

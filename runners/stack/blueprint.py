@@ -96,7 +96,6 @@ def _cluster_id(root: Path, brokers: int) -> str:
 
 
 def _beam(root: Path, ports: beam.Ports, places: Endpoints, jars: tuple[Path, ...]) -> tuple[ProcessSpec, ...]:
-    beam.write_tiny_jar(root)
     return (
         beam.expansion_spec(ports.expansion, jars, root),
         beam.jobserver_spec(ports, places.flink_master, places.flink_conf_dir, jars, root),
@@ -120,5 +119,5 @@ def _endpoints(
         worker_pool=local(services.workers),
         state_dir=state_dir,
         flink_conf_dir=cluster.conf_dir,
-        tiny_jar=state_dir / "beam" / "tiny.jar",
+        tiny_jar=beam.tiny_jar(state_dir / "beam"),
     )
