@@ -28,10 +28,11 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a replay reads, frozen before it starts. newest_log_time_us: the log's clock at its end, 0 when empty."""
+    """What a replay reads, frozen before it starts. Log times in microseconds since the Unix epoch."""
 
     stretches: tuple[Stretch, ...]
-    newest_log_time_us: int
+    oldest_log_time_us: int  # 0 when the stretches start where the log does
+    newest_log_time_us: int  # 0 when they are empty
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -39,7 +40,8 @@ class Manifest:
     @staticmethod
     def from_json(text: str) -> "Manifest":
         data = json.loads(text)
-        return Manifest(tuple(Stretch(**stretch) for stretch in data["stretches"]), data["newest_log_time_us"])
+        stretches = tuple(Stretch(**stretch) for stretch in data["stretches"])
+        return Manifest(stretches, data["oldest_log_time_us"], data["newest_log_time_us"])
 
     @property
     def records(self) -> int:

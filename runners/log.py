@@ -1,0 +1,90 @@
+"""What lies on a topic: offsets, log times and counts, asked of the broker."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from transforms.read_offsets import Manifest, Stretch
+
+_TIMEOUT_S: Final = 30.0
+Bound = datetime | Mapping[int, int] | None  # a log time, an offset a partition, or the log's own edge
+
+
+class LogError(RuntimeError):
+    """The topic or the offsets asked for are not there; says what is."""
+
+
+class Log:
+    """One topic at a broker."""
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+        self._bootstrap_servers, self.topic = bootstrap_servers, topic
+
+    def partitions(self) -> list[int]:
+        """Its partitions. LogError when there is no such topic."""
+        found = self._admin.list_topics(self.topic, timeout=_TIMEOUT_S).topics[self.topic]
+        if found.error is not None:
+            raise LogError(f"topic {self.topic}: {found.error.str()}; see `horizon topics plan`")
+        return sorted(found.partitions)
+
+    def earliest(self) -> dict[int, int]:
+        """The first offset of each partition."""
+        return {p: result.offset for p, result in self._ask(OffsetSpec.earliest()).items()}
+
+    def latest(self) -> dict[int, int]:
+        """The offset behind the last record of each partition."""
+        return {p: result.offset for p, result in self._ask(OffsetSpec.latest()).items()}
+
+    def newest_ms(self) -> dict[int, int]:
+        """The newest log time in each partition, ms since the Unix epoch; -1 for an empty one."""
+        return {p: result.timestamp for p, result in self._ask(OffsetSpec.max_timestamp()).items()}
+
+    def at(self, time: datetime) -> dict[int, int]:
+        """The first offset of each partition with that log time or a later one; its end when there is none."""
+        ends = self.latest()
+        spec = OffsetSpec.for_timestamp(int(time.timestamp() * 1_000))
+        return {p: result.offset if result.offset >= 0 else ends[p] for p, result in self._ask(spec).items()}
+
+    def freeze(self, start: Bound = None, stop: Bound = None) -> Manifest:
+        """The offsets from `start` (inclusive) to `stop` (exclusive), fixed now. LogError when some are gone."""
+        first, end = self.earliest(), self.latest()
+        begins = first | self._bound(start)
+        stops = end | self._bound(stop)
+        for partition, begin in begins.items():
+            if begin < first[partition] or stops[partition] > end[partition]:
+                raise LogError(
+                    f"{self.topic}[{partition}] holds offsets {first[partition]} to {end[partition]}, "
+                    f"asked were {begin} to {stops[partition]}; choose a stretch that retention has kept"
+                )
+        stretches = tuple(Stretch(self.topic, p, begins[p], max(begins[p], stops[p])) for p in sorted(begins))
+        newest = max(self._log_times_ms({s.partition: s.stop - 1 for s in stretches if s.stop > s.start}), default=0)
+        whole = {p: begin for p, begin in begins.items() if begin > first[p]}
+        oldest = max(self._log_times_ms(whole), default=0) if whole else 0
+        return Manifest(stretches, oldest * 1_000, newest * 1_000)
+
+    def _bound(self, bound: Bound) -> Mapping[int, int]:
+        if bound is None:
+            return {}
+        return self.at(bound) if isinstance(bound, datetime) else bound
+
+    def _ask(self, spec: OffsetSpec) -> dict[int, object]:
+        wanted = {TopicPartition(self.topic, partition): spec for partition in self.partitions()}
+        answers = self._admin.list_offsets(wanted, request_timeout=_TIMEOUT_S)
+        return {place.partition: answer.result() for place, answer in answers.items()}
+
+    def _log_times_ms(self, offsets: Mapping[int, int]) -> Iterable[int]:
+        """Log times of single records, by partition and offset."""
+        consumer = Consumer({"bootstrap.servers": self._bootstrap_servers, "group.id": "horizon-look"})
+        try:
+            for partition, offset in offsets.items():
+                consumer.assign([TopicPartition(self.topic, partition, offset)])
+                message = consumer.poll(_TIMEOUT_S)
+                if message is None or message.error():
+                    raise LogError(f"{self.topic}[{partition}] gives no record at offset {offset}; check the broker")
+                yield message.timestamp()[1]
+        finally:
+            consumer.close()
