@@ -1,0 +1,72 @@
+"""What the topics shall be: the form of topics.toml, and how it fits a cluster of some size."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+TOPICS_FILE = Path(__file__).with_name("topics.toml")
+_IN_SYNC = "min.insync.replicas"
+
+
+class TopicsError(Exception):
+    """The file or the cluster does not allow it; the message names the thing, the value and the remedy."""
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """One topic as it shall be. `config` has Kafka's own names and values as text."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: Mapping[str, str]
+
+    def fitted(self, brokers: int) -> "TopicSpec":
+        """The same for a cluster of `brokers`: no more replicas than those, and one of them may always be away.
+
+        >>> TopicSpec("a", 12, 3, {"min.insync.replicas": "2"}).fitted(brokers=1)
+        TopicSpec(name='a', partitions=12, replication=1, config={'min.insync.replicas': '1'})
+        """
+        replication = min(self.replication, brokers)
+        config = dict(self.config)
+        if _IN_SYNC in config:
+            config[_IN_SYNC] = str(min(int(config[_IN_SYNC]), max(1, replication - 1)))
+        return replace(self, replication=replication, config=config)
+
+
+def parse_specs(text: str) -> tuple[TopicSpec, ...]:
+    """Read the form of topics.toml.
+
+    Raises:
+        TopicsError: it is no TOML, or a topic lacks a number.
+    """
+    try:
+        document = tomllib.loads(text)
+        defaults = document.get("defaults", {})
+        return tuple(_spec(name, defaults, table) for name, table in document["topics"].items())
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+        raise TopicsError(f"the topics file is wrong at {error}; runners/topics.toml shows the form") from error
+
+
+def _spec(name: str, defaults: Mapping[str, object], table: Mapping[str, object]) -> TopicSpec:
+    known = {"partitions", "replication", "config"}
+    if not table.keys() <= known:
+        raise ValueError(f"{name}: {', '.join(sorted(table.keys() - known))}")
+    whole = {**defaults, **table}
+    config = {**_settings(defaults), **_settings(table)}
+    return TopicSpec(name, int(str(whole["partitions"])), int(str(whole["replication"])), config)
+
+
+def _settings(table: Mapping[str, object]) -> dict[str, str]:
+    config = table.get("config", {})
+    assert isinstance(config, dict)
+    return {str(key): str(value).lower() if isinstance(value, bool) else str(value) for key, value in config.items()}
+
+
+def read_specs(path: Path = TOPICS_FILE) -> tuple[TopicSpec, ...]:
+    """The topics of a file; without one, those that ship with the project."""
+    try:
+        return parse_specs(path.read_text())
+    except FileNotFoundError as error:
+        raise TopicsError(f"no topics file at {path}; leave --file out for the one that ships") from error

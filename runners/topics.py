@@ -1,0 +1,191 @@
+"""Topics as code: what topics.toml asks for, what the cluster has, and the way from one to the other."""
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    TopicMetadata,
+)
+
+from runners.topic_specs import TOPICS_FILE, TopicsError, TopicSpec, parse_specs, read_specs
+
+__all__ = [
+    "TOPICS_FILE",
+    "Change",
+    "Plan",
+    "TopicSpec",
+    "TopicsError",
+    "apply_topics",
+    "parse_specs",
+    "plan_topics",
+    "read_specs",
+]
+
+TIMEOUT_S = 15.0
+_VISIBLE_POLL_S = 0.05
+
+Kind = Literal["create", "alter_config", "add_partitions", "cannot"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One step of a plan, or with kind `cannot` a difference that no step removes."""
+
+    kind: Kind
+    topic: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The way from what the cluster has to what the file asks for; without changes there is no drift."""
+
+    brokers: int
+    notes: tuple[str, ...]
+    changes: tuple[Change, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """For `--json`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Actual:
+    """A topic as it is."""
+
+    partitions: int
+    replication: int
+    config: Mapping[str, str]
+
+
+def plan_topics(bootstrap_servers: str, specs: Sequence[TopicSpec]) -> Plan:
+    """Compare without changing anything.
+
+    Raises:
+        TopicsError: no broker answers.
+    """
+    admin = _admin(bootstrap_servers)
+    brokers, actual = _actual(admin, bootstrap_servers, specs)
+    changes = [change for spec in specs for change in differences(spec.fitted(brokers), actual.get(spec.name))]
+    return Plan(brokers, _notes(specs, brokers), tuple(changes))
+
+
+def differences(spec: TopicSpec, actual: Actual | None) -> list[Change]:
+    """What it takes to make one topic as `spec` says; `actual` is None when there is none of its name."""
+    if actual is None:
+        settings = ", ".join(f"{key}={value}" for key, value in sorted(spec.config.items()))
+        detail = f"{spec.partitions} partitions, replication {spec.replication}, {settings}"
+        return [Change("create", spec.name, detail)]
+    found = []
+    if actual.partitions < spec.partitions:
+        found.append(Change("add_partitions", spec.name, f"partitions {actual.partitions} -> {spec.partitions}"))
+    if actual.partitions > spec.partitions:
+        detail = f"partitions {actual.partitions} -> {spec.partitions}: Kafka takes none away; make a new topic"
+        found.append(Change("cannot", spec.name, detail))
+    if actual.replication != spec.replication:
+        detail = f"replication {actual.replication} -> {spec.replication}: reassign its partitions with Kafka's own tool"
+        found.append(Change("cannot", spec.name, detail))
+    for key, value in sorted(spec.config.items()):
+        if actual.config.get(key) != value:
+            found.append(Change("alter_config", spec.name, f"{key} {actual.config.get(key, 'unset')} -> {value}"))
+    return found
+
+
+def apply_topics(bootstrap_servers: str, specs: Sequence[TopicSpec]) -> Plan:
+    """Carry out the plan and wait until every broker's metadata shows it; gives back the plan that was carried out.
+
+    Raises:
+        TopicsError: no broker answers, or one refuses a step.
+    """
+    plan = plan_topics(bootstrap_servers, specs)
+    admin = _admin(bootstrap_servers)
+    wanted = {spec.name: spec.fitted(plan.brokers) for spec in specs}
+    touched = {kind: _touched(plan, wanted, kind) for kind in ("create", "add_partitions", "alter_config")}
+    if touched["create"]:
+        new = [NewTopic(one.name, one.partitions, one.replication, config=dict(one.config)) for one in touched["create"]]
+        _finish("create", admin.create_topics(new, operation_timeout=TIMEOUT_S))
+    if touched["add_partitions"]:
+        grown = [NewPartitions(one.name, one.partitions) for one in touched["add_partitions"]]
+        _finish("add partitions to", admin.create_partitions(grown))
+    if touched["alter_config"]:
+        altered = [_resource(one) for one in touched["alter_config"]]
+        _finish("alter", {item.name: done for item, done in admin.incremental_alter_configs(altered).items()})
+    _wait_visible(admin, [*touched["create"], *touched["add_partitions"]])
+    return plan
+
+
+def _touched(plan: Plan, wanted: Mapping[str, TopicSpec], kind: str) -> list[TopicSpec]:
+    names = dict.fromkeys(change.topic for change in plan.changes if change.kind == kind)
+    return [wanted[name] for name in names]
+
+
+def _admin(bootstrap_servers: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+
+
+def _actual(admin: AdminClient, bootstrap_servers: str, specs: Sequence[TopicSpec]) -> tuple[int, dict[str, Actual]]:
+    """The number of brokers, and those of the wanted topics that there are."""
+    try:
+        cluster = admin.list_topics(timeout=TIMEOUT_S)
+    except KafkaException as error:
+        raise TopicsError(f"no broker answers at {bootstrap_servers}; is the stack up (`horizon stack status`)?") from error
+    there = [spec.name for spec in specs if spec.name in cluster.topics]
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in there]
+    configs = admin.describe_configs(resources, request_timeout=TIMEOUT_S) if resources else {}
+    found = {}
+    for resource, answer in configs.items():
+        partitions = cluster.topics[resource.name].partitions
+        replication = min(len(partition.replicas) for partition in partitions.values())
+        settings = {key: entry.value for key, entry in answer.result().items() if entry.value is not None}
+        found[resource.name] = Actual(len(partitions), replication, settings)
+    return len(cluster.brokers), found
+
+
+def _notes(specs: Sequence[TopicSpec], brokers: int) -> tuple[str, ...]:
+    """What the reader should know though it is no drift."""
+    wanted = max((spec.replication for spec in specs), default=0)
+    if wanted <= brokers:
+        return ()
+    return (f"{brokers} broker(s): replication {brokers} instead of {wanted}, so a lost disk is lost data",)
+
+
+def _resource(spec: TopicSpec) -> ConfigResource:
+    entries = [
+        ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in spec.config.items()
+    ]
+    return ConfigResource(ConfigResource.Type.TOPIC, spec.name, incremental_configs=entries)
+
+
+def _finish(doing: str, pending: Mapping[str, "Future[None]"]) -> None:
+    for name, done in pending.items():
+        try:
+            done.result(timeout=TIMEOUT_S)
+        except KafkaException as error:
+            raise TopicsError(f"cannot {doing} topic {name}: {error.args[0].str()}; see `horizon topics plan`") from error
+
+
+def _wait_visible(admin: AdminClient, specs: Sequence[TopicSpec]) -> None:
+    """The controller has answered; wait until the metadata shows every partition with a leader."""
+    until = time.monotonic() + TIMEOUT_S
+    waiting = list(specs)
+    while waiting:
+        topics = admin.list_topics(timeout=TIMEOUT_S).topics
+        waiting = [one for one in waiting if one.name not in topics or not _led(topics[one.name], one.partitions)]
+        if waiting and time.monotonic() > until:
+            names = ", ".join(one.name for one in waiting)
+            raise TopicsError(f"no leader for every partition of {names} after {TIMEOUT_S:.0f} s; see the brokers' logs")
+        time.sleep(_VISIBLE_POLL_S if waiting else 0)
+
+
+def _led(topic: TopicMetadata, partitions: int) -> bool:
+    return len(topic.partitions) == partitions and all(one.leader >= 0 for one in topic.partitions.values())
