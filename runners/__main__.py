@@ -2,12 +2,18 @@
 
 import typer
 
+from runners.commands import fetch, stack, topics
+
 app = typer.Typer(
     name="horizon",
     help="Market-data pipelines whose replay equals the live run, bit for bit.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(stack.app, name="stack")
+app.add_typer(topics.app, name="topics")
+app.command("fetch", epilog=fetch.EPILOG)(fetch.fetch_command)
 
 
 def main() -> None:

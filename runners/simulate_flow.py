@@ -173,7 +173,8 @@ class Flow:
             before: npt.NDArray[np.int64] = (total[first] - steps[first])[run]
             return total - before
 
-        ticks = np.maximum(self._ticks[instrument] + running(np.where(twin, 0, random.integers(-3, 4, size))), 1)
+        steps = random.integers(-3, 4, size) * (1 + self._home[instrument] // 20_000)
+        ticks = np.maximum(self._ticks[instrument] + running(np.where(twin, 0, steps)), 1)
         trades = self._trades[instrument] + running((rows["kind"] == TRADE).astype(np.int64))
         sequences = self._sequences[instrument] + running(np.ones(size, np.int64))
         seen = instrument[last]

@@ -74,6 +74,10 @@ class LocalStack:
         known = process.noted(self.state_dir)
         return {name: running.pid for name, running in known.items() if process.is_alive(running)}
 
+    def dead(self) -> list[str]:
+        """The processes that should run and do not."""
+        return [spec.name for spec in load(self.state_dir).specs if spec.name not in self.pids()]
+
     def kill(self, name: str) -> None:
         """SIGKILL a process and all that it started, and wait until it is gone.
 

@@ -1,0 +1,51 @@
+"""`horizon compare`: does the replay equal the live run?"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from runners.commands.connection import AsJson, fail
+from runners.compare import Verdict, compare
+from runners.replay import ReplayError, manifest_of
+
+EPILOG = """Example:
+
+horizon compare .horizon/data/live again
+"""
+
+
+def compare_command(
+    live: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Directory of the live run's files.")],
+    replay: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Directory of a replay.")],
+    grace_ms: Annotated[float, typer.Option(help="As both runs had it: which bars are final depends on it.")] = 500,
+    as_json: AsJson = False,
+) -> None:
+    """Hold a live run against a replay: unique events, final bars, late events and rejects, value for value.
+
+    Compared is what the replay's manifest covers. Exit code 0 when all is equal, 1 with the first difference of each
+    kind otherwise, 2 when there was nothing to compare.
+    """
+    try:
+        verdicts = compare(live, replay, manifest_of(replay), round(grace_ms * 1_000))
+    except ReplayError as error:
+        fail(error)
+    report(verdicts, as_json)
+    if not any(verdict.live_rows for verdict in verdicts):
+        fail("nothing to compare: neither directory holds rows that the manifest covers", 2)
+    if not all(verdict.equal for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+def report(verdicts: list[Verdict], as_json: bool) -> None:
+    """Print the verdicts."""
+    if as_json:
+        typer.echo(json.dumps([asdict(verdict) | {"equal": verdict.equal} for verdict in verdicts]))
+        return
+    for verdict in verdicts:
+        word = "equal" if verdict.equal else "DIFFERENT"
+        typer.echo(f"{verdict.dataset:8} {word:9} live {verdict.live_rows:,}, replay {verdict.replay_rows:,}")
+        if verdict.difference:
+            typer.echo(f"         first difference: {verdict.difference}")

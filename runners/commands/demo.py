@@ -1,0 +1,182 @@
+"""`horizon demo`: the main job from nothing to the comparison, on this machine."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Final
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from pipelines.options import MarketDataConfig
+from pipelines.outputs import Outputs
+from runners.artifacts import ArtifactError
+from runners.beacons import Beacons
+from runners.capture import CapturedEvent, read_capture
+from runners.commands.charting import chart_of
+from runners.commands.compare import report
+from runners.commands.connection import fail, stderr
+from runners.commands.live import stop_and_note
+from runners.compare import compare, read_dataset
+from runners.live import LiveError, LiveOptions, start
+from runners.log import Log
+from runners.newest_bars import NewestBars
+from runners.publish import PublishBatch, publish_batches
+from runners.publish_capture import capture_batches
+from runners.rebase import schedule
+from runners.replay import replay
+from runners.simulate import Market, MarketConfig, Truth
+from runners.stack import Endpoints, LocalStack, StackError
+from runners.topics import apply_topics, read_specs
+from runners.watch import Counts, Watch
+from transforms.datasets import EVENTS
+from transforms.files import FLUSH_US
+
+TOPIC: Final = "md.events.raw"
+_CAPTURE_RATE: Final = 5_000.0  # events/s; a capture is told as fast as that, its silences cut to a second
+_SETTLE_S: Final = 60.0
+
+EPILOG = """Examples:
+
+horizon demo
+
+horizon demo --data capture.jsonl.gz --events 1000000 --rate 20000
+"""
+
+
+def demo(
+    data: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A capture to publish first.")] = None,
+    events: Annotated[int, typer.Option(min=1_000, help="Simulated records, copies included.")] = 200_000,
+    rate: Annotated[float, typer.Option(help="Simulated events per second.")] = 10_000,
+    state_dir: Annotated[Path, typer.Option(help="Everything the demo makes; emptied at its start.")] = Path(
+        ".horizon/demo"
+    ),
+) -> None:
+    """Kafka and Flink up, events in, bars live, the same offsets replayed, both compared, all down again."""
+    stack = LocalStack(state_dir.absolute())
+    began = time.perf_counter()
+    try:
+        stack.purge()
+        for name in ("live", "replay"):
+            shutil.rmtree(state_dir / name, ignore_errors=True)
+        _say("starting Kafka (KRaft), Flink and Beam's services")
+        with stack as places:
+            _say(f"up after {time.perf_counter() - began:.1f} s; Flink's page is http://{places.flink_rest}")
+            apply_topics(places.bootstrap_servers, read_specs())
+            equal = _run(places, state_dir.absolute(), data, events, rate)
+    except (StackError, ArtifactError, LiveError) as error:
+        fail(error)
+    _say(f"stack is down; {time.perf_counter() - began:.0f} s in all")
+    if not equal:
+        raise typer.Exit(1)
+
+
+def _run(places: Endpoints, root: Path, data: Path | None, events: int, rate: float) -> bool:
+    config = MarketDataConfig()
+    outputs = Outputs(files_root=str(root / "live"), bootstrap_servers=places.bootstrap_servers)
+    watch = Watch(places.bootstrap_servers, TOPIC, outputs.topic_prefix, config.intervals_s)
+    job = start(places, LiveOptions(topic=TOPIC, group="demo", outputs=outputs, config=config))
+    _say("the live job runs; publishing")
+    bars = NewestBars(places.bootstrap_servers, "md.bars.1s")
+    with Beacons(places.bootstrap_servers, TOPIC):
+        for name, batches, told_rate in _feeds(data, events, rate):
+            _publish(places.bootstrap_servers, name, batches, told_rate, lambda: _show(watch.counts(), bars))
+        counts = _settled(watch, bars, root / "live", config)
+    savepoint = stop_and_note(job, root, "demo")
+    _say(f"live: {counts}; stopped with savepoint {savepoint}")
+    _say("replaying the same offsets on the DirectRunner")
+    manifest = Log(places.bootstrap_servers, TOPIC).freeze()
+    began = time.perf_counter()
+    replay(places.bootstrap_servers, manifest, root / "replay", config)
+    took_s = time.perf_counter() - began
+    _say(f"replayed {manifest.records:,} records in {took_s:.1f} s, {manifest.records / took_s:,.0f}/s; comparing")
+    verdicts = compare(root / "live", root / "replay", manifest, config.cell.grace_us)
+    report(verdicts, as_json=False)
+    chart = chart_of(root / "live", root / "bars.png")
+    typer.echo(f"files    {root / 'live'}\n         {root / 'replay'}\nchart    {chart}")
+    return all(verdict.equal for verdict in verdicts) and verdicts[0].live_rows > 0
+
+
+def _feeds(data: Path | None, events: int, rate: float) -> Iterator[tuple[str, Iterable[PublishBatch], float | None]]:
+    """What is published, one after the other, with a rate where the batches have no pace of their own."""
+    if data is not None:
+        captured = [event for event in read_capture(data) if isinstance(event, CapturedEvent)]
+        times = np.array([event.log_us for event in captured], np.int64)
+        plan = schedule(
+            times, time.time_ns() // 1_000, speed=None, rate=_CAPTURE_RATE, close_gaps_s=1.0, own_times=False
+        )
+        yield f"{len(captured):,} captured events", capture_batches(captured, plan), None
+    start_us = time.time_ns() // 1_000
+    market = Market(MarketConfig(rate=rate, count=events), start_us)
+    yield f"{events:,} simulated records", _paced(market, start_us), None
+
+
+def _paced(market: Market, start_us: int) -> Iterator[PublishBatch]:
+    truth = Truth()
+    for batch in market.batches():
+        truth += batch.truth
+        due_s = (batch.log_time_ms * 1_000 - start_us) / 1_000_000
+        yield PublishBatch(batch.keys, batch.values, batch.log_time_ms, due_s=due_s)
+    _say(
+        f"the simulator's truth: unique {truth.unique:,}, duplicates {truth.duplicates:,}, late {truth.late:,}, "
+        f"content twins {truth.twins:,}"
+    )
+
+
+def _publish(
+    servers: str, name: str, batches: Iterable[PublishBatch], rate: float | None, show: Callable[[], None]
+) -> None:
+    """Publish while the screen shows what comes out."""
+    _say(name)
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            publish_batches(servers, TOPIC, batches, rate=rate)
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="publish")
+    thread.start()
+    while thread.is_alive():
+        thread.join(timeout=2.0)
+        show()
+    if failed:
+        raise failed[0]
+
+
+def _settled(watch: Watch, bars: NewestBars, live: Path, config: MarketDataConfig) -> Counts:
+    """Wait until every unique event is in the files: the log's clock has to pass their window."""
+    flush_s = (FLUSH_US + config.cell.grace_us) / 1e6
+    _say(f"all is published; the last files are written when the log's clock has moved on, up to {flush_s:.0f} s")
+    deadline = time.monotonic() + _SETTLE_S
+    counts = watch.counts()
+    while time.monotonic() < deadline:
+        time.sleep(2.0)
+        now = watch.counts()
+        _show(now, bars)
+        still = now.unique == counts.unique and now.bars[1] == counts.bars[1]
+        counts = now
+        if still and len(read_dataset(live, EVENTS)) == counts.unique:
+            return counts
+    raise LiveError(f"the live job did not come to rest within {_SETTLE_S:.0f} s; look at the logs below {live.parent}")
+
+
+def _show(counts: Counts, bars: NewestBars) -> None:
+    stderr.print(f"live: {counts}", highlight=False, soft_wrap=True)
+    rows = bars.poll()
+    if not stderr.is_terminal or not rows:
+        return
+    table = Table("venue", "symbol", "second", "open", "high", "low", "close", "volume", "trades", "version")
+    for row in rows[:8]:
+        prices = (f"{row[name].normalize():f}" for name in ("open", "high", "low", "close", "volume"))
+        second = f"{row['window_start']:%H:%M:%S}"
+        table.add_row(row["exchange"], row["symbol"], second, *prices, str(row["trade_count"]), str(row["version"]))
+    stderr.print(table)
+
+
+def _say(text: str) -> None:
+    stderr.print(f"[bold]·[/] {text}", highlight=False, soft_wrap=True)

@@ -1,0 +1,161 @@
+"""`horizon simulate`: a seeded market onto a topic or into a file."""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from runners.commands.connection import AsJson, BootstrapServers, StateDir, brokers, fail, stop_on_signal
+from runners.commands.publishing import PublishProgress
+from runners.publish import PublishBatch, Published, PublishError, publish_batches
+from runners.simulate import Market, MarketConfig, SimulatedBatch, Truth
+from schemas.units import US_PER_S
+
+_DEFAULT = MarketConfig()
+
+EPILOG = """Examples:
+
+horizon simulate                                   (10,000 events/s until Ctrl-C)
+
+horizon simulate --rate 50000 --duration 60 --seed 7
+
+horizon simulate --count 200000 --unpaced --late 0.01 --duplicates 0.05
+
+horizon simulate --count 1000 --out market.jsonl   (a file that horizon publish reads)
+"""
+
+
+def simulate(
+    topic: Annotated[str, typer.Option(help="Topic to publish to.")] = "md.events.raw",
+    out: Annotated[Path | None, typer.Option(help="Write JSON lines to a file instead (- for stdout).")] = None,
+    rate: Annotated[
+        float, typer.Option(help="Events per second, in event time and, when paced, on the clock.")
+    ] = 10_000,
+    count: Annotated[int | None, typer.Option(min=0, help="Records in all, copies included; default: endless.")] = None,
+    duration: Annotated[float | None, typer.Option(help="As many records as take N seconds at --rate.")] = None,
+    unpaced: Annotated[bool, typer.Option("--unpaced", help="As fast as possible; log times then end at now.")] = False,
+    seed: Annotated[int, typer.Option(help="The same seed and options give the same market.")] = _DEFAULT.seed,
+    instruments: Annotated[int, typer.Option(help="Instruments, spread over the venues.")] = _DEFAULT.instruments,
+    venues: Annotated[str, typer.Option(help="Names of the venues.")] = ",".join(_DEFAULT.venues),
+    mix: Annotated[str, typer.Option(help="Weights of TRADE, ORDER_BOOK, TICKER.")] = "0.7,0.2,0.1",
+    duplicates: Annotated[float, typer.Option(help="Share sent twice, same id.")] = _DEFAULT.duplicate_share,
+    twins: Annotated[float, typer.Option(help="Share of trades equal but for their id.")] = _DEFAULT.twin_share,
+    same_time: Annotated[float, typer.Option(help="Share with the time of the one before.")] = _DEFAULT.same_time_share,
+    disorder_ms: Annotated[float, typer.Option(help="Spread of the lag, milliseconds.")] = _DEFAULT.disorder_ms,
+    late: Annotated[float, typer.Option(help="Share dated beyond the horizon.")] = _DEFAULT.late_share,
+    horizon_s: Annotated[float, typer.Option(help="What counts as late, seconds.")] = _DEFAULT.horizon_s,
+    bursts: Annotated[float, typer.Option(help="Share inside bursts of 0.5 s every 10 s.")] = _DEFAULT.burst_share,
+    bootstrap_servers: BootstrapServers = None,
+    state_dir: StateDir = Path(".horizon"),
+    as_json: AsJson = False,
+) -> None:
+    """Make up a market and publish it: with duplicates, content twins, bursts, disorder and late events.
+
+    Paced by default: each record is sent when the clock reaches its log time. At the end the true counts are printed
+    (unique, duplicates, late, twins), which is what a pipeline must find.
+    """
+    if count is None and duration is not None:
+        count = max(0, round(duration * rate))
+    if count is None and (unpaced or out is not None):
+        raise typer.BadParameter("without a pace there is no end: give --count or --duration")
+    try:
+        config = MarketConfig(
+            seed=seed,
+            instruments=instruments,
+            venues=tuple(name for name in venues.split(",") if name),
+            rate=rate,
+            count=count,
+            mix=_weights(mix),
+            duplicate_share=duplicates,
+            twin_share=twins,
+            same_time_share=same_time,
+            disorder_ms=disorder_ms,
+            late_share=late,
+            horizon_s=horizon_s,
+            burst_share=bursts,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    feed = _Feed(config, paced=not unpaced and out is None)
+    if out is not None:
+        _write(out, feed)
+    else:
+        _publish(feed, topic, brokers(bootstrap_servers, state_dir), as_json)
+
+
+class _Feed:
+    """The market's batches, from now on or up to now, with the truth so far."""
+
+    def __init__(self, config: MarketConfig, paced: bool) -> None:
+        self.config = config
+        self.truth = Truth()
+        self._paced = paced
+
+    def batches(self) -> Iterator[SimulatedBatch]:
+        start_us = time.time_ns() // 1_000
+        if not self._paced:  # the last copies lie a little beyond the rate's span
+            span_s = (self.config.count or 0) / self.config.rate
+            start_us -= int((span_s * 1.05 + self.config.duplicate_delay_ms / 1_000) * US_PER_S)
+        self._start_us = start_us
+        for batch in Market(self.config, start_us).batches():
+            self.truth += batch.truth
+            yield batch
+
+    def publishable(self) -> Iterator[PublishBatch]:
+        for batch in self.batches():
+            due_s = (batch.log_time_ms * 1_000 - self._start_us) / US_PER_S if self._paced else None
+            yield PublishBatch(batch.keys, batch.values, batch.log_time_ms, due_s=due_s)
+
+
+def _publish(feed: _Feed, topic: str, servers: str, as_json: bool) -> None:
+    with stop_on_signal() as stop, PublishProgress(f"simulate to {topic}", feed.config.count) as progress:
+        try:
+            done = publish_batches(servers, topic, feed.publishable(), stop=stop, on_progress=progress)
+        except PublishError as error:
+            fail(error)
+    whole = done.records == feed.truth.records  # stopped in a batch: the counts would not be those of the topic
+    _report(topic, done, feed.truth if whole else None, as_json)
+
+
+def _report(topic: str, done: Published, truth: Truth | None, as_json: bool) -> None:
+    if as_json:
+        report = {"topic": topic, "published": done.records, "seconds": round(done.seconds, 3)}
+        typer.echo(json.dumps({**report, "truth": None if truth is None else asdict(truth)}))
+        return
+    typer.echo(f"{done.records:,} records on {topic}, {done.rate:,.0f}/s, all confirmed")
+    if truth is not None:
+        typer.echo(
+            f"unique {truth.unique:,} (of them trades {truth.trades:,}, content twins {truth.twins:,}), "
+            f"duplicates {truth.duplicates:,}, late {truth.late:,}"
+        )
+
+
+def _write(out: Path, feed: _Feed) -> None:
+    with stop_on_signal() as stop:
+        if str(out) == "-":
+            _write_lines(sys.stdout, feed, stop)
+            return
+        with out.open("w", encoding="utf-8") as file:
+            _write_lines(file, feed, stop)
+    typer.echo(f"{feed.truth.records:,} records in {out}: {asdict(feed.truth)}")
+
+
+def _write_lines(file: object, feed: _Feed, stop: threading.Event) -> None:
+    for batch in feed.batches():
+        if stop.is_set():
+            return
+        print(*batch.json_lines(), sep="\n", file=file)  # type: ignore[call-overload]
+
+
+def _weights(text: str) -> tuple[float, float, float]:
+    try:
+        trade, order_book, ticker = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"mix must be three numbers like 0.7,0.2,0.1, was {text!r}") from None
+    return trade, order_book, ticker
