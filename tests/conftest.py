@@ -1,14 +1,28 @@
 """Fixtures for every floor: one real stack for the whole session, and topics of one's own on it."""
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import pytest
 
 from runners.stack import Endpoints, LocalStack
 from runners.topics import TopicSpec, apply_topics
 
-TopicFactory = Callable[..., str]
+
+
+class TopicFactory:
+    """Makes topics: `topic(partitions=12, config={"retention.ms": "-1"}, prefix="raw")` under a unique name."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self._bootstrap_servers = bootstrap_servers
+
+    def __call__(self, partitions: int = 12, config: Mapping[str, str] | None = None, prefix: str = "test") -> str:
+        return self.create_named(f"{prefix}.{uuid.uuid4().hex[:10]}", partitions, config)
+
+    def create_named(self, name: str, partitions: int = 12, config: Mapping[str, str] | None = None) -> str:
+        """A topic of just this name."""
+        apply_topics(self._bootstrap_servers, [TopicSpec(name, partitions, 1, dict(config or {}))])
+        return name
 
 
 @pytest.fixture(scope="session")
@@ -26,11 +40,5 @@ def local_stack(stack: Endpoints) -> LocalStack:
 
 @pytest.fixture(scope="session")
 def topic(stack: Endpoints) -> TopicFactory:
-    """Makes topics of unique names: `topic(partitions=12, config={"retention.ms": "-1"}, prefix="raw")`."""
-
-    def create(partitions: int = 12, config: Mapping[str, str] | None = None, prefix: str = "test") -> str:
-        name = f"{prefix}.{uuid.uuid4().hex[:10]}"
-        apply_topics(stack.bootstrap_servers, [TopicSpec(name, partitions, 1, dict(config or {}))])
-        return name
-
-    return create
+    """Topics on the session's stack."""
+    return TopicFactory(stack.bootstrap_servers)

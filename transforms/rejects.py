@@ -14,7 +14,7 @@ from transforms.batches import RawBatch
 
 def _code_version() -> str:
     try:
-        return version("cipherhorizon")
+        return version("horizon-market-data")
     except PackageNotFoundError:  # run from a source tree that was never installed
         return "unversioned"
 

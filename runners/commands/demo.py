@@ -16,7 +16,8 @@ from pipelines.outputs import Outputs
 from runners.artifacts import ArtifactError
 from runners.beacons import Beacons
 from runners.capture import CapturedEvent, read_capture
-from runners.commands.charting import chart_of
+from runners.bar_series import BarQuery, bars_in_files
+from runners.charts import write_chart
 from runners.commands.compare import report
 from runners.commands.connection import fail, stderr
 from runners.commands.live import stop_and_note
@@ -95,7 +96,7 @@ def _run(places: Endpoints, root: Path, data: Path | None, events: int, rate: fl
     _say(f"replayed {manifest.records:,} records in {took_s:.1f} s, {manifest.records / took_s:,.0f}/s; comparing")
     verdicts = compare(root / "live", root / "replay", manifest, config.cell.grace_us)
     report(verdicts, as_json=False)
-    chart = chart_of(root / "live", root / "bars.png")
+    chart = _chart(root / "live", root / "bars.png")
     typer.echo(f"files    {root / 'live'}\n         {root / 'replay'}\nchart    {chart}")
     return all(verdict.equal for verdict in verdicts) and verdicts[0].live_rows > 0
 
@@ -176,6 +177,18 @@ def _show(counts: Counts, bars: NewestBars) -> None:
         second = f"{row['window_start']:%H:%M:%S}"
         table.add_row(row["exchange"], row["symbol"], second, *prices, str(row["trade_count"]), str(row["version"]))
     stderr.print(table)
+
+
+def _chart(live: Path, file: Path) -> Path:
+    """1 s bars of the instrument that traded most."""
+    rows = bars_in_files(live, BarQuery(1, None, None))
+    trades: dict[tuple[str, str], int] = {}
+    for row in rows:
+        pair = (row["exchange"], row["symbol"])
+        trades[pair] = trades.get(pair, 0) + row["trade_count"]
+    busiest = max(trades, key=lambda pair: trades[pair])
+    write_chart(file, [row for row in rows if (row["exchange"], row["symbol"]) == busiest])
+    return file
 
 
 def _say(text: str) -> None:
