@@ -1,46 +1,65 @@
-# Fresh machine: Python 3.11 or newer and make. `make demo` and `make test` set up by themselves.
-PYTHON ?= python3
-BIN := .venv/bin
-
+# `make` alone lists the targets. Needed beforehand: make and Python 3.11, 3.12 or 3.13; everything else is fetched.
+SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check fmt proto lock clean
+MAKEFLAGS += --no-print-directory
 
-help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+FLOORS := schemas transforms pipelines runners
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PIP_OUTPUT := $(shell test -t 1 || echo -qq)
 
-setup: .venv/.ready  ## virtual environment, pinned packages, Java runtime, Kafka, Flink and Beam artifacts
-	@$(BIN)/horizon fetch
+.PHONY: help
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.venv/.ready: requirements.txt setup.py
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+.PHONY: setup
+setup: $(INSTALLED)  ## Python packages, Java runtime, Kafka, Flink and Beam, all pinned and checked by hash
+	@$(BIN)/python -m runners.commands.fetch
+
+$(INSTALLED): requirements.txt setup.py pyproject.toml
+	@test -x $(BIN)/python || { \
+	  for python in python3.11 python3.12 python3.13 python3; do \
+	    if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then found=$$python; break; fi; \
+	  done; \
+	  test -n "$$found" || { echo "no Python 3.11, 3.12 or 3.13 on PATH; install one, then run make setup again" >&2; exit 1; }; \
+	  $$found -m venv .venv; }
+	@echo "installing the pinned Python packages into .venv" >&2
+	@$(BIN)/python -m pip install $(PIP_OUTPUT) --disable-pip-version-check --log .venv/pip.log --retries 2 \
+	    --require-hashes -r requirements.txt || { \
+	  echo "cannot install the Python packages: $$(grep -oE 'No matching distribution found for [^ ]+|HASHES? .*|No space left.*' .venv/pip.log | tail -n 1)" \
+	    "- is the package index within reach? Details: .venv/pip.log" >&2; exit 1; }
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: setup  ## the main job from nothing to the comparison (DATA=file adds a capture)
-	@$(BIN)/horizon demo $(if $(DATA),--data $(DATA))
+.PHONY: demo
+demo: setup  ## events in, the live job on Flink, the replay, the proof that both are equal; DATA=FILE adds a capture
+	@$(BIN)/horizon demo $(if $(DATA),--data "$(DATA)")
 
-test: setup  ## the tests
-	@$(BIN)/python -m pytest -q -m "not slow"
+.PHONY: test
+test: setup  ## the tests that take less than a few minutes together
+	@$(BIN)/python -m pytest -m "not slow"
 
-test-all: setup  ## the tests and the slow fault runs
-	@$(BIN)/python -m pytest -q
+.PHONY: test-all
+test-all: setup  ## all tests, the fault runs too
+	@$(BIN)/python -m pytest
 
-check: .venv/.ready  ## ruff and mypy strict
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+.PHONY: check
+check: $(INSTALLED)  ## lint, format and types, as CI runs them
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict $(addprefix -p ,$(FLOORS))
 
-fmt: .venv/.ready  ## format
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
+.PHONY: fmt
+fmt: $(INSTALLED)  ## format the code and sort the imports
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
 
-proto: .venv/.ready  ## generate schemas/market_data_pb2.py
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. schemas/market_data.proto
+.PHONY: proto
+proto: $(INSTALLED)  ## generate the Python code of the protobuf schema
+	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. schemas/market_data.proto
 
-lock:  ## resolve requirements.in into requirements.txt (needs pip-tools)
-	pip-compile --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header --strip-extras -o requirements.txt requirements.in
-
-clean:  ## remove the environment and what runs left behind
-	rm -rf .venv .horizon
+.PHONY: lock
+lock: $(INSTALLED)  ## resolve requirements.in into requirements.txt with hashes
+	@test -x .venv/lock/bin/pip-compile || { $(BIN)/python -m venv .venv/lock && .venv/lock/bin/pip install -q pip-tools; }
+	@CUSTOM_COMPILE_COMMAND="make lock" .venv/lock/bin/pip-compile -q --generate-hashes --allow-unsafe --strip-extras \
+	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements.txt requirements.in

@@ -1,20 +1,39 @@
 """What lies on a topic: offsets, log times and counts, asked of the broker."""
 
+import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from transforms.read_offsets import Manifest, Stretch
 
 _TIMEOUT_S: Final = 30.0
+_NO_LEADER: Final = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
 Bound = datetime | Mapping[int, int] | None  # a log time, an offset a partition, or the log's own edge
 
 
 class LogError(RuntimeError):
     """The topic or the offsets asked for are not there; says what is."""
+
+
+def list_offsets(admin: AdminClient, wanted: Mapping[TopicPartition, OffsetSpec]) -> dict[TopicPartition, Any]:
+    """Offsets and their log times; asks again while a partition has no leader (a new topic, a broker that left)."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while True:
+        answers = admin.list_offsets(dict(wanted), request_timeout=_TIMEOUT_S)
+        try:
+            return {place: answer.result() for place, answer in answers.items()}
+        except KafkaException as error:
+            if error.args[0].code() not in _NO_LEADER or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 class Log:
@@ -43,10 +62,10 @@ class Log:
         """The newest log time in each partition, ms since the Unix epoch; -1 for an empty one."""
         return {p: result.timestamp for p, result in self._ask(OffsetSpec.max_timestamp()).items()}
 
-    def at(self, time: datetime) -> dict[int, int]:
+    def at(self, log_time: datetime) -> dict[int, int]:
         """The first offset of each partition with that log time or a later one; its end when there is none."""
         ends = self.latest()
-        spec = OffsetSpec.for_timestamp(int(time.timestamp() * 1_000))
+        spec = OffsetSpec.for_timestamp(int(log_time.timestamp() * 1_000))
         return {p: result.offset if result.offset >= 0 else ends[p] for p, result in self._ask(spec).items()}
 
     def freeze(self, start: Bound = None, stop: Bound = None) -> Manifest:
@@ -71,10 +90,9 @@ class Log:
             return {}
         return self.at(bound) if isinstance(bound, datetime) else bound
 
-    def _ask(self, spec: OffsetSpec) -> dict[int, object]:
+    def _ask(self, spec: OffsetSpec) -> dict[int, Any]:
         wanted = {TopicPartition(self.topic, partition): spec for partition in self.partitions()}
-        answers = self._admin.list_offsets(wanted, request_timeout=_TIMEOUT_S)
-        return {place.partition: answer.result() for place, answer in answers.items()}
+        return {place.partition: found for place, found in list_offsets(self._admin, wanted).items()}
 
     def _log_times_ms(self, offsets: Mapping[int, int]) -> Iterable[int]:
         """Log times of single records, by partition and offset."""

@@ -2,11 +2,12 @@
 
 import time
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from runners.log import list_offsets
 from transforms.topics import INTERVAL_NAMES, TopicNames
 
 _TIMEOUT_S: Final = 30.0
@@ -56,12 +57,6 @@ class Watch:
         """What has come since the start."""
         return self._now().since(self._start)
 
-    def from_the_beginning(self) -> Self:
-        """Count from offset 0 on: also what was there before."""
-        zero = Counts(time.monotonic(), 0, 0, dict.fromkeys(self._bars.values(), 0), 0, 0)
-        self._start = zero
-        return self
-
     def _now(self) -> Counts:
         ends = self._ends([*self._topics.values(), *self._bars])
         bars = {interval: ends[topic] for topic, interval in self._bars.items()}
@@ -77,6 +72,6 @@ class Watch:
             for partition in known[topic].partitions
         }
         ends = dict.fromkeys(topics, 0)
-        for place, answer in self._admin.list_offsets(wanted, request_timeout=_TIMEOUT_S).items():
-            ends[place.topic] += answer.result().offset
+        for place, found in list_offsets(self._admin, wanted).items():
+            ends[place.topic] += found.offset
         return ends

@@ -88,3 +88,7 @@ def _line_now_and_then(count: int, total_bytes: int) -> OnBytes:
             stderr.print(f"  {seen / 1e6:.0f} of {total_bytes / 1e6:.0f} MB", highlight=False)
 
     return on_bytes
+
+
+if __name__ == "__main__":  # `make setup` comes this way: the whole command line takes seconds to import
+    typer.run(fetch_command)
