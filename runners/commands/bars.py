@@ -114,7 +114,7 @@ def _table(rows: list[dict[str, Any]], interval: str, wide: bool) -> Table:
         **({"version": [str(row["version"]) for row in rows]} if wide else {}),
         **({"status": [row["status"] for row in rows]} if wide or len(named) == 1 else {}),
     }
-    table = Table(title=title, header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(title=title, header_style="bold", box=box.SIMPLE_HEAD, padding=(0, int(wide), 0, 0), pad_edge=False)
     for name in cells:
         left = name in ("instrument", "window", "status")
         table.add_column(name, justify="left" if left else "right", no_wrap=True)

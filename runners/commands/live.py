@@ -41,7 +41,7 @@ def live(
     horizon_s: Annotated[float, typer.Option(help="Seconds of log lag above which an event is late.")] = 120,
     grace_ms: Annotated[float, typer.Option(help="A bar goes out so long after its end.")] = 500,
     shards: Annotated[int, typer.Option(help="Shards of the instruments; part of the files' names.")] = 4,
-    bundle_ms: Annotated[int, typer.Option(min=1, help="Bundles end after so long: 5 for latency, 50 for rate.")] = 5,
+    bundle_ms: Annotated[int, typer.Option(min=1, help="Bundles end after so long: 5 for latency, 50 for rate.")] = 20,
     duration: Annotated[float | None, typer.Option(help="Stop after N seconds; default: at Ctrl-C.")] = None,
     beacons: Annotated[bool, typer.Option(help="Write beacons to silent partitions of the topic.")] = True,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start without the group's last savepoint.")] = False,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -146,11 +146,11 @@ def _write(out: Path, feed: _Feed) -> None:
     typer.echo(f"{feed.truth.records:,} records in {out}: {asdict(feed.truth)}")
 
 
-def _write_lines(file: object, feed: _Feed, stop: threading.Event) -> None:
+def _write_lines(file: TextIO, feed: _Feed, stop: threading.Event) -> None:
     for batch in feed.batches():
         if stop.is_set():
             return
-        print(*batch.json_lines(), sep="\n", file=file)  # type: ignore[call-overload]
+        file.writelines(f"{line}\n" for line in batch.json_lines())
 
 
 def _weights(text: str) -> tuple[float, float, float]:
