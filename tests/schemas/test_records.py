@@ -21,7 +21,7 @@ BY_NAME = pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.n
 @BY_NAME
 def test_every_field_says_meaning_unit_null_and_origin(record: Record) -> None:
     for field in record.fields:
-        assert field.meaning and field.unit and field.origin, field.name
+        assert all((field.meaning, field.unit, field.origin)), field.name
         assert (field.unit == US_EPOCH) == (field.type == TIMESTAMP), field.name
 
 
