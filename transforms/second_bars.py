@@ -54,7 +54,8 @@ class SecondBars:
         """The inverse of to_bytes."""
         end = 4 + int.from_bytes(data[:4], "little")
         instruments, bars = unpack_rows(memoryview(data)[4:end], ACCUMULATOR)
-        return SecondBars(instruments, bars, np.frombuffer(data, LINEAGE, offset=end))
+        # a copy: a view of the state's bytes cannot be written to
+        return SecondBars(instruments, bars.copy(), np.frombuffer(data, LINEAGE, offset=end).copy())
 
 
 NONE = SecondBars([], np.empty(0, ACCUMULATOR), np.empty(0, LINEAGE))

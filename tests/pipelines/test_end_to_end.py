@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import pytest
 from confluent_kafka import Producer
 
 from pipelines.outputs import Outputs
@@ -46,6 +47,7 @@ def _wait_for_files(root: Path, truth: Truth) -> None:
     raise AssertionError(f"after 120 s {events} of {truth.unique} events and {rejects} of 30 rejects are in the files")
 
 
+@pytest.mark.slow
 def test_live_run_and_replay_are_equal_and_every_record_is_accounted_for(
     stack: Endpoints, topic, tmp_path: Path
 ) -> None:
