@@ -53,7 +53,7 @@ def describe(value: bytes | None, headers: Mapping[str, bytes | None]) -> tuple[
     except UnknownSchemaError:
         event = _event(value)
         return ("MarketDataEvent", event) if event is not None else ("bytes", {"hex": value.hex()})
-    except (EOFError, ValueError, IndexError) as error:  # the right fingerprint, then a damaged body
+    except (EOFError, ValueError, IndexError, ArithmeticError) as error:  # the right fingerprint, then a damaged body
         return "bytes", {"hex": value.hex(), "error": f"damaged Avro: {error}"}
 
 

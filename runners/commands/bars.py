@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from runners.bar_series import (
@@ -71,7 +72,7 @@ def bars(
         fail(error)
     shown = last_of_each(found, last)
     if not shown:
-        fail(f"no bars of {interval} for {exchange or 'any venue'} {symbol or 'any symbol'}")
+        fail(escape(f"no bars of {interval} for {exchange or 'any venue'} {symbol or 'any symbol'}"))
     if as_json:
         for row in shown:
             typer.echo(json.dumps(plain_value(row)))
@@ -88,7 +89,7 @@ def _draw(chart: Path, shown: list[dict[str, Any]], as_json: bool) -> None:
     found = list(instruments(shown))
     if len(found) > 1:
         names = ", ".join(f"{exchange} {symbol}" for exchange, symbol in found[:8])
-        fail(f"a chart shows one instrument; choose with --exchange and --symbol among {names}")
+        fail(escape(f"a chart shows one instrument; choose with --exchange and --symbol among {names}"))
     try:
         write_chart(chart, shown)
     except (ValueError, OSError) as error:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from runners.stack import StackError, endpoints
 
@@ -37,12 +38,13 @@ def brokers(bootstrap_servers: str | None, state_dir: Path) -> str:
     try:
         return endpoints(state_dir).bootstrap_servers
     except StackError as error:
-        fail(f"{error}, or name brokers with --bootstrap-servers")
+        fail(escape(f"{error}, or name brokers with --bootstrap-servers"))
 
 
 def fail(message: object, code: int = 1) -> NoReturn:
-    """End the command with one line on stderr."""
-    stderr.print(f"[bold red]error:[/] {message}", highlight=False, soft_wrap=True, markup=True)
+    """End the command with one line on stderr. An exception is shown as it is; a text may hold rich's markup."""
+    text = escape(str(message)) if isinstance(message, BaseException) else message
+    stderr.print(f"[bold red]error:[/] {text}", highlight=False, soft_wrap=True)
     raise typer.Exit(code)
 
 
