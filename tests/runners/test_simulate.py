@@ -101,7 +101,7 @@ def test_identities_are_unique_but_for_duplicates(rows: list[dict[str, Any]]) ->
 
 
 def test_duplicate_is_the_same_record_later_in_the_log(rows: list[dict[str, Any]]) -> None:
-    originals = {}
+    originals: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         if row["duplicate"]:
             assert originals[identity(row)]["value"] == row["value"]
@@ -207,6 +207,6 @@ def test_json_lines_are_a_capture_of_the_same_records(market: list[SimulatedBatc
         ("burst_length_s", 20, "burst_length_s must be > 0 and < burst_every_s"),
     ],
 )
-def test_impossible_market_is_refused(option: str, value: object, message: str) -> None:
+def test_impossible_market_is_refused(option: str, value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(CONFIG, **{option: value})
