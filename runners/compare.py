@@ -15,7 +15,7 @@ from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, Dataset
 from transforms.read_offsets import Manifest
 
 _KEYS: Final = {
-    EVENTS.name: ("identity",),
+    EVENTS.name: ("identity", "event_time"),
     BARS.name: ("exchange", "symbol", "interval_s", "window_start"),
     LATE_EVENTS.name: ("topic", "partition", "offset"),
     REJECTS.name: ("topic", "partition", "offset"),

@@ -62,7 +62,7 @@ def _faults(
         rules: list[tuple[RejectReason, Mask]] = [
             *_name_faults(names, limits.max_name_bytes),
             ("price_not_finite", ~np.isfinite(price)),
-            ("price_not_positive", price < 0.5e-9),  # below half a step it would become 0
+            ("price_not_positive", np.rint(price * E9) < 1),  # also what would be rounded to 0
             ("price_out_of_range", price > limits.max_price),
             ("volume_not_finite", ~np.isfinite(volume)),
             ("volume_negative", volume < 0),

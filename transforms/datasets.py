@@ -84,12 +84,16 @@ def _events(batch: EventBatch) -> pa.Table:
 
 
 def unite_events(table: pa.Table) -> pa.Table:
-    """One row an identity, the one that lies first in the log; the places of the others stand in its `copies`."""
+    """One row an identity and event time, the one that lies first in the log; the others' places are its `copies`.
+
+    An identity met at another event time is another event: cells are of one second, and copies have equal content.
+    """
     partition, offset = table["partition"].to_numpy(), table["offset"].to_numpy()
+    time_us = table["event_time"].cast(pa.int64()).to_numpy()
     identity = np.frombuffer(b"".join(table["identity"].to_pylist()), "<u8").reshape(-1, 2)
-    order = np.lexsort((offset, partition, identity[:, 0], identity[:, 1]))
-    ordered = identity[order]
-    first = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)])
+    order = np.lexsort((offset, partition, time_us, identity[:, 0], identity[:, 1]))
+    ordered, times = identity[order], time_us[order]
+    first = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1) | (times[1:] != times[:-1])])
     if first.all():
         return table
     starts = np.flatnonzero(first)

@@ -4,11 +4,14 @@ A number is a row of int64 limbs, so adding numbers is adding rows, in any order
 2**16 while events are folded: a limb of one product is below 2**35, which leaves room for 2**28 events in a sum.
 """
 
+from decimal import Decimal
+
 import numpy as np
 import numpy.typing as npt
 
 E9 = 1_000_000_000
 LIMB_BITS = 16
+_EXACT_BELOW = 2.0**22  # where a double's own step grows to 1e-9
 PRICE_LIMBS = 4  # a price_e9 is below 2**63
 VOLUME_LIMBS = 5  # a volume_e9 is below 2**80
 NOTIONAL_LIMBS = PRICE_LIMBS + VOLUME_LIMBS - 1
@@ -20,15 +23,18 @@ Words = npt.NDArray[np.uint64]
 def split_e9(values: npt.NDArray[np.float64]) -> tuple[Ints, Ints]:
     """Non-negative finite doubles below 2**62 as (units, nanos), nanos in 0..999,999,999, nearest 1e-9.
 
-    The whole part is split off first, so the fraction is exact before it is scaled: scaling the double itself
-    would lose the last digits of every number above 9e6.
+    What is rounded is the decimal that was meant, the shortest one that gives the double. Up to 2**22 a double is
+    nearer to it than a step of 1e-9, so columns will do: the whole part is split off first, and the fraction is exact
+    before it is scaled. Above, the double itself is off by more than a step, so its decimal digits are read.
 
-    >>> [part.tolist() for part in split_e9(np.array([0.014596000000000001, 1e12, 2.9999999999]))]
-    [[0, 1000000000000, 3], [14596000, 0, 0]]
+    >>> [part.tolist() for part in split_e9(np.array([0.014596000000000001, 3234691346912.85, 2.9999999999]))]
+    [[0, 3234691346912, 3], [14596000, 850000000, 0]]
     """
     whole = np.floor(values)
     units = whole.astype(np.int64)
     nanos = np.rint((values - whole) * E9).astype(np.int64)
+    for row in np.flatnonzero((values >= _EXACT_BELOW) & (values != whole)).tolist():
+        nanos[row] = int(((Decimal(repr(float(values[row]))) - int(units[row])) * E9).to_integral_value())
     carry = nanos == E9
     return units + carry, np.where(carry, 0, nanos)
 

@@ -1,0 +1,217 @@
+"""What the pipeline must give, in exact decimals and plain loops: nothing of transforms/ is used here.
+
+The rules are those of docs/specs/market_data.md; the units are decimals and microseconds since the Unix epoch.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Any
+
+from schemas.market_data_pb2 import MarketDataEvent
+
+Instrument = tuple[str, str]
+Place = tuple[int, int]  # (partition, offset)
+BarKey = tuple[str, str, int, int]  # (exchange, symbol, interval in s, window start in us)
+
+_EXACT = Context(prec=120, rounding=ROUND_HALF_EVEN)
+_STEP = Decimal("1e-9")
+_TRADE, _BUY, _SELL = 0, 1, 2
+_WORD = 1 << 64
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One good record of the log and the event in it."""
+
+    topic: str
+    partition: int
+    offset: int
+    log_time_us: int
+    event: MarketDataEvent
+    header_id: str = ""  # horizon-event-id
+
+    @property
+    def place(self) -> Place:
+        return self.partition, self.offset
+
+    @property
+    def lag_us(self) -> int:
+        return self.log_time_us - self.event.timestamp
+
+    @property
+    def second(self) -> int:
+        return self.event.timestamp // 1_000_000
+
+    @property
+    def instrument(self) -> Instrument:
+        return self.event.exchange, self.event.symbol
+
+    @property
+    def event_id(self) -> str:
+        return self.event.event_id or self.header_id
+
+    @property
+    def price(self) -> Decimal:
+        return rounded(self.event.price)
+
+    @property
+    def volume(self) -> Decimal:
+        return rounded(self.event.volume)
+
+    @property
+    def sequence(self) -> int:
+        """What orders events of one time: the venue's sequence, else a numeric trade id, else -1."""
+        if self.event.HasField("sequence"):
+            return self.event.sequence
+        text = self.event.trade_id
+        return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else -1
+
+    @property
+    def order(self) -> tuple[int, int, int, int]:
+        return self.event.timestamp, self.sequence, self.partition, self.offset
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        if self.event.trade_id:
+            return "trade", *self.instrument, self.event.event_type, self.event.trade_id
+        if self.event_id:
+            return "event", *self.instrument, self.event.event_type, self.event_id
+        return "place", self.topic, self.partition, self.offset
+
+    @property
+    def content(self) -> tuple[Any, ...]:
+        return self.event.timestamp, self.price, self.volume, self.event.side, self.sequence
+
+
+def rounded(value: float) -> Decimal:
+    """A double as the decimal a person would write, to 1e-9."""
+    return Decimal(repr(value)).quantize(_STEP, context=_EXACT)
+
+
+@dataclass
+class _Group:
+    """The records of one identity in one event second, in reading order."""
+
+    records: list[Sent] = field(default_factory=list)
+
+
+@dataclass
+class Expected:
+    """What the graph must give."""
+
+    unique: dict[Place, list[Place]]  # first in the log of an identity -> the others, sorted
+    late: set[Place]
+    conflicts: set[Place]
+    bars: dict[BarKey, dict[str, Any]]  # every field of BAR but identity_digest and status
+    trades_of: dict[BarKey, list[Place]]  # the unique trades in a bar, for its digest
+    sent: dict[Place, Sent]
+
+
+def expect(
+    records: Sequence[Sent],
+    *,
+    horizon_us: int,
+    grace_us: int,
+    intervals_s: Iterable[int] = (1, 10, 60, 300, 3600),
+) -> Expected:
+    """The results for good records in reading order (which counts only for conflicts)."""
+    late = {record.place for record in records if record.lag_us > horizon_us}
+    groups: dict[tuple[Any, ...], _Group] = defaultdict(_Group)
+    conflicts = set()
+    for record in records:
+        if record.place in late:
+            continue
+        known = groups[(record.instrument, record.second, record.identity)].records
+        if any(other.place == record.place for other in known):
+            continue
+        if known and known[0].content != record.content:
+            conflicts.add(record.place)
+        else:
+            known.append(record)
+    unique = {}
+    for group in groups.values():
+        places = sorted(record.place for record in group.records)
+        unique[places[0]] = places[1:]
+    trades = [group for group in groups.values() if group.records and group.records[0].event.event_type == _TRADE]
+    bars, trades_of = {}, {}
+    for interval_s in intervals_s:
+        windows: dict[BarKey, list[_Group]] = defaultdict(list)
+        for group in trades:
+            record = group.records[0]
+            start_us = record.second // interval_s * interval_s * 1_000_000
+            windows[(*record.instrument, interval_s, start_us)].append(group)
+        bars |= {key: _bar(key, members, grace_us) for key, members in windows.items()}
+        trades_of |= {key: [min(r.place for r in g.records) for g in members] for key, members in windows.items()}
+    return Expected(unique, late, conflicts, bars, trades_of, {record.place: record for record in records})
+
+
+def _bar(key: BarKey, groups: list[_Group], grace_us: int) -> dict[str, Any]:
+    exchange, symbol, interval_s, start_us = key
+    folded = sorted((record for group in groups for record in group.records), key=lambda record: record.order)
+    firsts = [group.records[0] for group in groups]
+    volume = _sum(record.volume for record in firsts)
+    notional = _sum(_EXACT.multiply(record.price, record.volume) for record in firsts)
+    return {
+        "exchange": exchange,
+        "symbol": symbol,
+        "interval_s": interval_s,
+        "window_start": utc(start_us),
+        "window_end": utc(start_us + interval_s * 1_000_000),
+        "open": folded[0].price,
+        "high": max(record.price for record in folded),
+        "low": min(record.price for record in folded),
+        "close": folded[-1].price,
+        "volume": volume,
+        "notional": notional,
+        "vwap": _EXACT.divide(notional, volume).quantize(_STEP, context=_EXACT) if volume else None,
+        "trade_count": len(firsts),
+        "buy_volume": _sum(record.volume for record in firsts if record.event.side == _BUY),
+        "sell_volume": _sum(record.volume for record in firsts if record.event.side == _SELL),
+        "first_event_time": utc(folded[0].event.timestamp),
+        "last_event_time": utc(folded[-1].event.timestamp),
+        "late_count": sum(record.lag_us > grace_us for record in folded),
+        "duplicate_count": len(folded) - len(firsts),
+        "version": len(folded),
+        "lineage": _lineage(folded),
+    }
+
+
+def _sum(values: Iterable[Decimal]) -> Decimal:
+    total = Decimal(0)
+    for value in values:
+        total = _EXACT.add(total, value)
+    return total
+
+
+def _lineage(records: Iterable[Sent]) -> list[dict[str, int]]:
+    offsets: dict[int, list[int]] = defaultdict(list)
+    for record in records:
+        offsets[record.partition].append(record.offset)
+    return [
+        {"partition": partition, "first_offset": min(found), "last_offset": max(found)}
+        for partition, found in sorted(offsets.items())
+    ]
+
+
+def utc(time_us: int) -> datetime:
+    """A time in microseconds since the Unix epoch as a datetime, without a float between."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_us)
+
+
+def digest(identities: Iterable[bytes]) -> bytes:
+    """The order-free digest of the identities of a bar's trades: two sums modulo 2**64."""
+    lanes = [0, 0]
+    for identity in identities:
+        words = int.from_bytes(identity[:8], "little"), int.from_bytes(identity[8:], "little")
+        for lane in (0, 1):
+            lanes[lane] += _mix(words[lane] ^ _mix((words[1 - lane] + lane + 1) % _WORD))
+    return b"".join((lane % _WORD).to_bytes(8, "little") for lane in lanes)
+
+
+def _mix(word: int) -> int:
+    word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 % _WORD
+    word = (word ^ (word >> 27)) * 0x94D049BB133111EB % _WORD
+    return word ^ (word >> 31)

@@ -1,0 +1,74 @@
+"""The shape of the graph: its step labels, which a running stream depends on, and a flow that fits one screen."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.market_data import build
+from pipelines.options import ConfigError, MarketDataConfig
+from pipelines.outputs import Outputs, write
+from runners.direct import FLAGS
+from tests.testing import config_with
+from transforms.batches import RawBatch
+
+LABELS = Path(__file__).parents[1] / "golden" / "market_data.labels"
+
+
+def labels(outputs: Outputs) -> list[str]:
+    """Full label of every step of build + write, in the order of the graph."""
+    pipeline = beam.Pipeline(options=PipelineOptions(FLAGS))
+    raw = pipeline | "Raw" >> beam.Create([""]) | "Feed" >> beam.Map(lambda _: None).with_output_types(RawBatch)
+    config = MarketDataConfig()
+    write(build(raw, config), outputs, config.cell.grace_us)
+    transforms = pipeline.to_runner_api().components.transforms.values()
+    # only the project's own: what Beam's composites hold inside is Beam's to change
+    names = {t.unique_name for t in transforms}
+    own = [name for name in names if name.split("/")[0] not in ("Raw", "Feed") and not name.startswith("ref_")]
+    return sorted({name for name in own if _parent(name) in names or "/" not in name})
+
+
+def _parent(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def test_labels_of_all_steps_are_as_recorded() -> None:
+    """A renamed label loses the state of a running stream: change the file only with a note in the changelog."""
+    found = labels(Outputs(files_root="files", bootstrap_servers="127.0.0.1:9"))
+    assert found == LABELS.read_text().splitlines()
+
+
+def test_outputs_left_out_are_not_in_the_graph() -> None:
+    tops = {name.split("/")[0] for name in labels(Outputs(files_root="files"))}
+    assert not any(name.startswith("Publish") for name in tops)
+    tops = {name.split("/")[0] for name in labels(Outputs(bootstrap_servers="127.0.0.1:9"))}
+    assert not any(name.startswith("Write") for name in tops)
+
+
+def test_build_fits_one_screen_without_branches() -> None:
+    source = inspect.getsource(build)
+    assert len(source.splitlines()) <= 25
+    assert not [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.If | ast.IfExp | ast.Try)]
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ({"grace_us": -1}, "grace must be >= 0, was -1 us"),
+        ({"horizon_us": 500_000}, "horizon must exceed grace"),
+        ({"shards": 0}, "shards must be 1 to 1024, was 0"),
+        ({"shards": 1025}, "shards must be 1 to 1024, was 1025"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_by_name(cell: dict[str, int], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        config_with(**cell)
+
+
+@pytest.mark.parametrize("interval_s", [0, 1, -60, 7, 86_401])
+def test_intervals_that_do_not_divide_a_day_are_refused(interval_s: int) -> None:
+    with pytest.raises(ConfigError, match=f"was {interval_s} s"):
+        MarketDataConfig(intervals_s=(interval_s,))
