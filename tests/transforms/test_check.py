@@ -1,0 +1,123 @@
+"""What is refused, at the borders of each rule."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.testing import T0_US, Log, raw_batch, trade
+from tests.transforms.build_events import decoded
+from transforms.check import Limits, check
+
+LIMITS = Limits()
+AGE_US, AHEAD_US = LIMITS.max_age_us, LIMITS.max_ahead_us
+NAN, INF = float("nan"), float("inf")
+
+BORDERS: list[tuple[dict[str, Any], str | None]] = [
+    ({}, None),
+    ({"exchange": "", "symbol": ""}, "empty_exchange"),
+    ({"symbol": ""}, "empty_symbol"),
+    ({"symbol": "S" * 64}, None),
+    ({"symbol": "S" * 65}, "name_too_long"),
+    ({"symbol": "Ω" * 32}, None),
+    ({"symbol": "Ω" * 33}, "name_too_long"),
+    ({"exchange": "E" * 65}, "name_too_long"),
+    ({"symbol": "A\tB"}, "name_malformed"),
+    ({"exchange": "A\tB"}, "name_malformed"),
+    ({"symbol": "A\nB"}, "name_malformed"),
+    ({"symbol": "A\u200bB"}, "name_malformed"),
+    ({"symbol": "A|B"}, "name_malformed"),
+    ({"exchange": "A|B"}, "name_malformed"),
+    ({"symbol": "BTC/USDT:perp-24.06"}, None),
+    ({"price": NAN}, "price_not_finite"),
+    ({"price": -INF}, "price_not_finite"),
+    ({"price": 0.0}, "price_not_positive"),
+    ({"price": -0.0}, "price_not_positive"),
+    ({"price": -1e-300}, "price_not_positive"),
+    ({"price": 5e-10}, "price_not_positive"),
+    ({"price": 6e-10}, None),
+    ({"price": 9e9}, None),
+    ({"price": 9e9 + 1}, "price_out_of_range"),
+    ({"price": 1e300}, "price_out_of_range"),
+    ({"volume": NAN}, "volume_not_finite"),
+    ({"volume": INF}, "volume_not_finite"),
+    ({"volume": 0.0}, None),
+    ({"volume": -0.0}, None),
+    ({"volume": -1e-300}, "volume_negative"),
+    ({"volume": 1e15, "price": 0.1}, None),
+    ({"volume": 1.1e15, "price": 0.01}, "volume_out_of_range"),
+    ({"volume": 1e12, "price": 100.1}, "volume_out_of_range"),
+    ({"volume": 1e308, "price": 9e9}, "volume_out_of_range"),
+    ({"timestamp": T0_US + AHEAD_US}, None),
+    ({"timestamp": T0_US + AHEAD_US + 1}, "timestamp_in_future"),
+    ({"timestamp": T0_US - AGE_US}, None),
+    ({"timestamp": T0_US - AGE_US - 1}, "timestamp_too_old"),
+    ({"timestamp": T0_US // 1_000_000}, "timestamp_in_seconds"),
+    ({"timestamp": T0_US // 1_000}, "timestamp_in_milliseconds"),
+    ({"timestamp": T0_US * 1_000}, "timestamp_in_nanoseconds"),
+    ({"timestamp": 0}, "timestamp_too_old"),
+    ({"timestamp": -1}, "timestamp_too_old"),
+    ({"timestamp": 2**63 - 1}, "timestamp_in_future"),
+    ({"event_type": 2**31 - 1}, None),
+    ({"event_type": -1, "side": -5}, None),
+    ({"price": NAN, "volume": NAN, "timestamp": 0, "symbol": ""}, "empty_symbol"),  # the most telling comes first
+    ({"price": NAN, "volume": NAN, "timestamp": 0}, "price_not_finite"),
+]
+
+
+@pytest.mark.parametrize(("fields", "reason"), BORDERS)
+def test_borders_of_each_rule(fields: dict[str, Any], reason: str | None) -> None:
+    log = Log()
+    log.add(trade(**fields), log_time_us=T0_US, key=b"k", headers=[("h", b"1")])
+    good, bad = check(decoded(raw_batch(log.records)), LIMITS)
+    assert (bad["reason"].to_pylist() if bad else [None]) == [reason]
+    assert (good is None) == (reason is not None)
+    if bad is not None:
+        assert bad.to_pylist()[0] | {"log_time": None} == {
+            "topic": "md.events.raw",
+            "partition": 0,
+            "offset": 0,
+            "log_time": None,
+            "key": b"k",
+            "value": log.records[0].value,
+            "headers": [{"key": "h", "value": b"1"}],
+            "step": "check",
+            "reason": reason,
+            "detail": bad["detail"][0].as_py(),
+            "code_version": bad["code_version"][0].as_py(),
+        }
+        assert 0 < len(bad["detail"][0].as_py()) <= 200
+
+
+def test_all_borders_in_one_batch_are_judged_row_by_row() -> None:
+    log = Log()
+    for fields, _ in BORDERS:
+        log.add(trade(**fields), log_time_us=T0_US)
+    good, bad = check(decoded(raw_batch(log.records)), LIMITS)
+    assert good is not None and bad is not None
+    reasons = dict(zip(bad["offset"].to_pylist(), bad["reason"].to_pylist(), strict=True))
+    assert reasons == {row: reason for row, (_, reason) in enumerate(BORDERS) if reason}
+    assert good.rows["offset"].tolist() == [row for row, (_, reason) in enumerate(BORDERS) if not reason]
+    symbols = [good.instruments[code][1] for code in good.rows["instrument"]]
+    assert symbols == [trade(**fields).symbol for fields, reason in BORDERS if not reason]
+
+
+def test_the_wall_clock_plays_no_part() -> None:
+    log = Log()
+    for year_us in (0, 10 * 31_536_000_000_000, -10 * 31_536_000_000_000):
+        log.add(trade(at_us=year_us))
+    assert check(decoded(raw_batch(log.records)), LIMITS)[1] is None
+
+
+def test_rows_hold_exact_integers() -> None:
+    log = Log()
+    log.add(trade(123, 36_000.01, 1e9, side=2, sequence=5, event_type=9), partition=4)
+    log.add(trade(0, 0.1 + 0.2, 0.014596000000000001))
+    good, _ = check(decoded(raw_batch(log.records)), LIMITS)
+    assert good is not None
+    row = good.rows[0]
+    assert (row["price_e9"], row["volume_units"], row["volume_nanos"]) == (36_000_010_000_000, 10**9, 0)
+    assert (row["side"], row["sequence"], row["event_type"], row["partition"], row["copy"]) == (2, 5, 9, 4, 0)
+    row = good.rows[1]
+    assert (row["price_e9"], row["volume_units"], row["volume_nanos"]) == (300_000_000, 0, 14_596_000)
+    assert row["event_time_us"] == np.int64(T0_US)

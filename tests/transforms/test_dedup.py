@@ -1,0 +1,64 @@
+"""Laws of the dedup, against a plain dictionary."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.batches import EVENT_ROW, Rows
+from transforms.dedup import AGAIN, CONFLICT, COPY, NEW, places, seen_rows, verdicts
+
+Record = tuple[int, int, int]  # (identity, content, offset)
+records = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1), st.integers(0, 12)), max_size=30)
+
+
+def rows_of(given_: list[Record]) -> Rows:
+    rows = np.zeros(len(given_), EVENT_ROW)
+    for row, (identity, content, offset) in zip(rows, given_, strict=True):
+        # the low word is the same for two identities: the whole 128 bits must be compared
+        row["identity_hi"], row["identity_lo"], row["content"] = identity, identity // 2, content
+        row["partition"], row["offset"] = offset % 3, offset
+    return rows
+
+
+def plain(given_: list[Record]) -> list[int]:
+    known: dict[int, tuple[int, set[int]]] = {}
+    result = []
+    for identity, content, offset in given_:
+        first, read = known.setdefault(identity, (content, set()))
+        verdict = AGAIN if offset in read else CONFLICT if first != content else COPY if read else NEW
+        if verdict in (NEW, COPY):
+            read.add(offset)
+        result.append(verdict)
+    return result
+
+
+@given(records)
+def test_verdicts_are_those_of_a_plain_dictionary(given_: list[Record]) -> None:
+    assert verdicts(rows_of(given_), []).tolist() == plain(given_)
+
+
+@given(records, st.lists(st.integers(0, 30), max_size=4))
+def test_verdicts_do_not_depend_on_batching(given_: list[Record], cuts: list[int]) -> None:
+    rows, known, found = rows_of(given_), [], []
+    edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
+    for start, stop in zip(edges, edges[1:], strict=False):
+        part = rows[start:stop]
+        result = verdicts(part, known)
+        known.append(seen_rows(part[result <= COPY]))  # what the cell remembers
+        found += result.tolist()
+    assert found == plain(given_)
+
+
+@given(records)
+def test_what_was_accepted_is_never_accepted_again(given_: list[Record]) -> None:
+    rows = rows_of(given_)
+    first = verdicts(rows, [])
+    again = verdicts(rows, [seen_rows(rows[first <= COPY])])
+    assert set(again.tolist()) <= {AGAIN, CONFLICT}
+    assert (again[first <= COPY] == AGAIN).all()
+
+
+def test_places_of_all_partitions_and_offsets_differ() -> None:
+    rows = np.zeros(4, EVENT_ROW)
+    rows["partition"], rows["offset"] = [0, 1, 0, 1], [2**43, 0, 0, 2**43]
+    assert len(set(places(rows).tolist())) == 4
