@@ -21,7 +21,7 @@ class FlinkRun:
     parallelism: int = 1
     max_parallelism: int = 12  # fixed from the first start: savepoints are cut by it; the source reads in as many splits
     checkpoint_ms: int = 5_000
-    bundle_ms: int = 20
+    bundle_ms: int = 100
     bundle_size: int = 10_000
     savepoint: str | None = None
 

@@ -34,7 +34,7 @@ class LiveOptions:
     outputs: Outputs = field(default_factory=Outputs)
     config: MarketDataConfig = field(default_factory=MarketDataConfig)
     parallelism: int = 1
-    bundle_ms: int = 20
+    bundle_ms: int = 100
     checkpoint_ms: int = 5_000
     savepoint: str | None = None
 

@@ -14,7 +14,6 @@ import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 Rows = npt.NDArray[np.void]
 Ints = npt.NDArray[np.int64]
@@ -207,10 +206,12 @@ def _taken(headers: dict[int, list[Header]], rows: Ints) -> dict[int, list[Heade
 
 def _packed(values: pa.BinaryArray) -> tuple[bytes, memoryview]:
     """Lengths (-1 for null) and exactly the bytes they cover, the latter without a copy."""
-    lengths = pc.binary_length(values).fill_null(-1).to_numpy().astype("<i4").tobytes()
     _, offsets, data = values.buffers()
     ends = np.frombuffer(offsets, "<i4", len(values) + 1, 4 * values.offset) if len(values) else np.zeros(1, "<i4")
-    return lengths, memoryview(data)[int(ends[0]) : int(ends[-1])] if data is not None else memoryview(b"")
+    lengths = np.diff(ends)
+    if values.null_count:
+        lengths[values.is_null().to_numpy(zero_copy_only=False)] = -1
+    return lengths.tobytes(), memoryview(data)[int(ends[0]) : int(ends[-1])] if data is not None else memoryview(b"")
 
 
 def _unpacked(lengths: memoryview, data: memoryview) -> pa.BinaryArray:

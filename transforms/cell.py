@@ -48,7 +48,7 @@ class CellConfig:
     grace_us: int = 500_000  # a bar goes out this long after its end
     horizon_us: int = 120 * US_PER_S  # log lag above which an event is late; duplicates are known this long
     slack_us: int = 30 * US_PER_S  # for records whose log time is older than their neighbours'
-    shards: int = 4
+    shards: int = 2
 
 
 class _CellState:

@@ -31,7 +31,7 @@ def replay_command(
     topic: Annotated[str, typer.Option(help="Topic to read.")] = "md.events.raw",
     horizon_s: Annotated[float, typer.Option(help="As the live run had it.")] = 120,
     grace_ms: Annotated[float, typer.Option(help="As the live run had it.")] = 500,
-    shards: Annotated[int, typer.Option(help="As the live run had it.")] = 4,
+    shards: Annotated[int, typer.Option(help="As the live run had it.")] = 2,
     bootstrap_servers: BootstrapServers = None,
     state_dir: StateDir = Path(".horizon"),
     as_json: AsJson = False,
