@@ -94,7 +94,8 @@ def test_all_borders_in_one_batch_are_judged_row_by_row() -> None:
     for fields, _ in BORDERS:
         log.add(trade(**fields), log_time_us=T0_US)
     good, bad = check(decoded(raw_batch(log.records)), LIMITS)
-    assert good is not None and bad is not None
+    assert good is not None
+    assert bad is not None
     reasons = dict(zip(bad["offset"].to_pylist(), bad["reason"].to_pylist(), strict=True))
     assert reasons == {row: reason for row, (_, reason) in enumerate(BORDERS) if reason}
     assert good.rows["offset"].tolist() == [row for row, (_, reason) in enumerate(BORDERS) if not reason]

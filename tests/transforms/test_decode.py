@@ -47,7 +47,8 @@ def test_a_sliced_column_of_values_is_decoded_where_it_lies() -> None:
         whole.topic, whole.values.slice(2, 3), whole.keys.slice(2, 3), part.partition, part.offset, part.log_time_us, {}
     )
     good, bad, _ = decode(sliced, 150)
-    assert bad is None and good is not None
+    assert bad is None
+    assert good is not None
     assert good.fields["trade_id"].to_pylist() == ["2", "3", "4"]
 
 
@@ -60,7 +61,8 @@ def test_id_in_the_header_counts_where_the_message_has_none() -> None:
     log.add(trade(), headers=[("horizon-event-id", None), ("x", b"y")])
     log.add(trade(), headers=[("horizon-event-id", b"")])
     good, bad, _ = decode(raw_batch(log.records), 65_536)
-    assert bad is None and good is not None
+    assert bad is None
+    assert good is not None
     assert good.fields["event_id"].to_pylist() == ["h1", "field", long, "", ""]
     assert good.raw.values.to_pylist() == [record.value for record in log.records]
 
@@ -70,7 +72,8 @@ def test_id_in_the_header_that_is_no_text_is_refused_with_the_original_value() -
     log.add(trade(), headers=[("horizon-event-id", b"\xc3\x28")])
     log.add(trade(1), headers=[("horizon-event-id", b"ok")])
     good, bad, _ = decode(raw_batch(log.records), 65_536)
-    assert good is not None and len(good.raw) == 1
+    assert good is not None
+    assert len(good.raw) == 1
     assert bad["value"].to_pylist() == [log.records[0].value]
     assert bad["reason"].to_pylist() == ["undecodable"]
 

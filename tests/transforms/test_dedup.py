@@ -1,5 +1,7 @@
 """Laws of the dedup, against a plain dictionary."""
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,7 +43,7 @@ def test_verdicts_are_those_of_a_plain_dictionary(given_: list[Record]) -> None:
 def test_verdicts_do_not_depend_on_batching(given_: list[Record], cuts: list[int]) -> None:
     rows, known, found = rows_of(given_), [], []
     edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         part = rows[start:stop]
         result = verdicts(part, known)
         known.append(seen_rows(part[result <= COPY]))  # what the cell remembers

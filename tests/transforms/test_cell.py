@@ -1,0 +1,237 @@
+"""The cell on a timeline: what goes out when the log's clock passes, again when it grows, and what is too late."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.testing.test_stream import TestStream
+from apache_beam.utils.timestamp import Timestamp
+
+from schemas.market_data_pb2 import MarketDataEvent
+from tests.testing import T0_US, Log, raw_batch
+from tests.testing import trade as trade_at
+from tests.transforms.build_events import checked
+from transforms.batches import EventBatch
+from transforms.cell import CellConfig, CellKey, FoldCells
+from transforms.newer import KeepNewer
+from transforms.roll_up import RollUpBars
+from transforms.split import SplitByCell
+
+MS, S = 1_000, 1_000_000
+CONFIG = CellConfig(grace_us=500 * MS, horizon_us=120 * S, slack_us=30 * S, shards=1)
+CLOSE_US = 1 * S + CONFIG.horizon_us + CONFIG.slack_us
+LATENESS_US = CONFIG.horizon_us + CONFIG.slack_us + 60 * S
+
+
+class Timeline:
+    """Records and the log's clock, step by step; elements are the encoded batches, which TestStream keeps as bytes."""
+
+    def __init__(self) -> None:
+        self.log = Log()
+        self.stream = TestStream(coder=beam.coders.BytesCoder())
+        self.clock_us = 0
+        self.clock(0)
+
+    def clock(self, us: int) -> "Timeline":
+        """The watermark, in microseconds after T0_US."""
+        self.clock_us = us
+        self.stream.advance_watermark_to(Timestamp(micros=T0_US + us))
+        return self
+
+    def read(self, *sent: MarketDataEvent, log_time_us: int | None = None) -> "Timeline":
+        """One batch of events, read now; log time in microseconds after T0_US, by default the clock."""
+        before = len(self.log.records)
+        for event in sent:
+            self.log.add(event, log_time_us=T0_US + (self.clock_us if log_time_us is None else log_time_us))
+        return self.again(before, len(self.log.records))
+
+    def again(self, start: int, stop: int) -> "Timeline":
+        """The records start..stop, read once more."""
+        batch = checked(raw_batch(self.log.records[start:stop]))
+        self.stream.add_elements([beam.window.TimestampedValue(batch.to_bytes(), Timestamp(micros=T0_US))])
+        return self
+
+    def end(self) -> TestStream:
+        return self.stream.advance_watermark_to_infinity()
+
+
+_SEEN: list[tuple[str, int, dict[str, Any]]] = []
+
+
+class _Note(beam.DoFn):  # type: ignore[misc]
+    """Note what comes by in the order it does."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def process(self, batch: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
+        _SEEN.extend((self._name, timestamp.micros - T0_US, row) for row in batch.to_pylist())
+        return iter(())
+
+
+class _NoteEvents(beam.DoFn):  # type: ignore[misc]
+    def process(self, element: tuple[CellKey, EventBatch]) -> Iterator[Any]:
+        rows = element[1].rows
+        _SEEN.extend(("event", int(row["offset"]), {"copy": int(row["copy"])}) for row in rows)
+        return iter(())
+
+
+def played(timeline: Timeline, intervals_s: tuple[int, ...] = ()) -> list[tuple[str, int, dict[str, Any]]]:
+    """(what, when or where, row) in the order the steps gave them."""
+    _SEEN.clear()
+    options = PipelineOptions(["--runner=BundleBasedDirectRunner", "--streaming"])
+    with beam.Pipeline(options=options) as pipeline:
+        batches = pipeline | timeline.end() | beam.Map(EventBatch.from_bytes).with_output_types(EventBatch)
+        folded = batches | SplitByCell(1) | FoldCells(CONFIG)
+        _ = folded.events | beam.ParDo(_NoteEvents())
+        _ = folded.bars | "Bars" >> beam.Values() | "NoteBars" >> beam.ParDo(_Note("bar"))
+        _ = folded.late | "NoteLate" >> beam.ParDo(_Note("late"))
+        _ = folded.bad | "NoteBad" >> beam.ParDo(_Note("bad"))
+        for interval_s in intervals_s:
+            rolled = folded.bars | f"Roll{interval_s}" >> RollUpBars(interval_s, CONFIG.grace_us, LATENESS_US)
+            _ = (
+                rolled
+                | f"V{interval_s}" >> beam.Values()
+                | f"Pane{interval_s}" >> beam.ParDo(_Note(f"pane{interval_s}"))
+            )
+            kept = rolled | f"Keep{interval_s}" >> KeepNewer(LATENESS_US)
+            _ = kept | f"W{interval_s}" >> beam.Values() | f"Note{interval_s}" >> beam.ParDo(_Note(f"bar{interval_s}"))
+    return list(_SEEN)
+
+
+def bars(seen: list[tuple[str, int, dict[str, Any]]], name: str = "bar") -> list[tuple[int, int]]:
+    return [(row["trade_count"], row["version"]) for what, _, row in seen if what == name]
+
+
+def times(seen: list[tuple[str, int, dict[str, Any]]], name: str = "bar") -> list[int]:
+    return [at for what, at, _ in seen if what == name]
+
+
+def trade(at_us: int, trade_id: int | str, price: float = 100.0, **fields: Any) -> MarketDataEvent:
+    return trade_at(at_us, price, 1.0, trade_id=str(trade_id), **fields)
+
+
+def test_bar_goes_out_once_when_the_clock_passes_end_and_grace() -> None:
+    timeline = Timeline().read(trade(0, 1), trade(900 * MS, 2)).clock(1_400 * MS).read(trade(950 * MS, 3))
+    seen = played(timeline.clock(1_499 * MS).clock(1_500 * MS).clock(30 * S))
+    assert bars(seen) == [(3, 3)]
+    assert times(seen) == [1_500 * MS]
+    assert [row["late_count"] for what, _, row in seen if what == "bar"] == [0]
+
+
+def test_events_go_out_at_once_and_copies_are_marked() -> None:
+    timeline = Timeline().read(trade(0, 1), trade(0, 2), trade(0, 1)).read(trade(0, 2)).clock(2 * S)
+    seen = played(timeline)
+    assert [what for what, *_ in seen] == ["event"] * 4 + ["bar"]
+    assert [(at, row["copy"]) for what, at, row in seen if what == "event"] == [(0, 0), (1, 0), (2, 1), (3, 1)]
+    assert bars(seen) == [(2, 4)]
+
+
+def test_late_row_within_the_horizon_revises_the_bar() -> None:
+    timeline = Timeline().read(trade(0, 1)).clock(10 * S).read(trade(500 * MS, 2)).clock(11 * S)
+    seen = played(timeline.clock(60 * S))
+    assert bars(seen) == [(1, 1), (2, 2)]
+    assert [row["late_count"] for what, _, row in seen if what == "bar"] == [0, 1]
+
+
+def test_late_copy_revises_the_bar_without_adding_to_the_sums() -> None:
+    seen = played(Timeline().read(trade(0, 1)).clock(10 * S).read(trade(0, 1)).clock(20 * S))
+    assert bars(seen) == [(1, 1), (1, 2)]
+    assert [str(row["volume"]) for what, _, row in seen if what == "bar"] == ["1.000000000"] * 2
+
+
+def test_record_read_again_gives_nothing() -> None:
+    seen = played(Timeline().read(trade(0, 1)).again(0, 1).clock(10 * S).again(0, 1).clock(60 * S))
+    assert [what for what, *_ in seen] == ["event", "bar"]
+
+
+def test_late_ticker_does_not_publish_the_bar_again() -> None:
+    timeline = Timeline().read(trade(0, 1)).clock(10 * S).read(trade(0, "t", event_type=2)).clock(60 * S)
+    seen = played(timeline)
+    assert [what for what, *_ in seen] == ["event", "bar", "event"]
+
+
+def test_second_without_trades_has_no_bar_until_a_trade_comes() -> None:
+    timeline = Timeline().read(trade(0, "t", event_type=2)).clock(10 * S).read(trade(5, 1)).clock(60 * S)
+    assert bars(played(timeline)) == [(1, 1)]
+
+
+def test_bars_of_other_instruments_are_not_published_again() -> None:
+    timeline = Timeline().read(trade(0, 1, symbol="A"), trade(0, 1, symbol="B")).clock(10 * S)
+    seen = played(timeline.read(trade(1, 2, symbol="B")).clock(60 * S))
+    assert [(row["symbol"], row["version"]) for what, _, row in seen if what == "bar"] == [("A", 1), ("B", 1), ("B", 2)]
+
+
+def test_several_late_batches_of_one_moment_make_one_revision() -> None:
+    timeline = Timeline().read(trade(0, 1)).clock(10_010 * MS)
+    for number in range(2, 7):
+        timeline.read(trade(number, number), log_time_us=10_100 * MS)
+    assert bars(played(timeline.clock(10_300 * MS).clock(60 * S))) == [(1, 1), (6, 6)]
+
+
+def test_straggler_of_a_closed_cell_is_late_and_starts_no_second_cell() -> None:
+    timeline = Timeline().read(trade(0, 1)).clock(CLOSE_US).read(trade(5, 2), log_time_us=119 * S)
+    seen = played(timeline.clock(CLOSE_US + 60 * S))
+    assert bars(seen) == [(1, 1)]
+    late = [row for what, _, row in seen if what == "late"]
+    assert [(row["reason"], row["offset"], row["lag_us"]) for row in late] == [("cell_closed", 1, 119 * S - 5)]
+    assert [what for what, *_ in seen].count("event") == 1
+
+
+def test_row_just_before_the_cell_closes_is_published_at_its_close() -> None:
+    timeline = Timeline().read(trade(0, 1)).clock(CLOSE_US - MS).read(trade(5, 2), log_time_us=CLOSE_US + 5 * S)
+    assert bars(played(timeline.clock(CLOSE_US).clock(CLOSE_US + 60 * S))) == [(1, 1), (2, 2)]
+
+
+def test_mark_of_a_closed_cell_is_forgotten_after_an_hour() -> None:
+    timeline = Timeline().read(trade(0, 1)).clock(CLOSE_US + 3_600 * S).read(trade(5, 2), log_time_us=119 * S)
+    seen = played(timeline.clock(CLOSE_US + 7_300 * S))
+    assert [what for what, *_ in seen].count("late") == 0  # documented: after that hour it is a cell of its own
+    assert bars(seen) == [(1, 1), (1, 1)]
+
+
+def test_conflict_is_rejected_and_leaves_the_bar_as_it_is() -> None:
+    seen = played(Timeline().read(trade(0, 1)).clock(10 * S).read(trade(0, 1, price=7.0)).clock(60 * S))
+    assert [(what, row["reason"]) for what, _, row in seen if what == "bad"] == [("bad", "identity_conflict")]
+    assert bars(seen) == [(1, 1)]
+
+
+def test_clock_that_jumps_past_everything_loses_nothing() -> None:
+    assert bars(played(Timeline().read(trade(0, 1), trade(0, 2)).clock(24 * 3_600 * S))) == [(2, 2)]
+
+
+def test_larger_bar_goes_out_after_its_last_second_and_grows_with_it() -> None:
+    timeline = Timeline().read(trade(0, 1)).clock(3 * S).read(trade(3 * S, 2)).clock(10_499 * MS).clock(10_510 * MS)
+    timeline.clock(40 * S).read(trade(3 * S, 3)).clock(41 * S).clock(300 * S).clock(3_600 * S)
+    seen = played(timeline, (10,))
+    assert bars(seen, "bar10") == [(2, 2), (3, 3)]
+    order = [what for what, *_ in seen if what in ("bar", "bar10")]
+    assert order == ["bar", "bar", "bar10", "bar", "bar10"]
+    assert [row["window_start"].timestamp() * S - T0_US for what, _, row in seen if what == "bar10"] == [0, 0]
+
+
+def test_nothing_larger_goes_out_twice_in_the_same_version() -> None:
+    timeline = Timeline().read(trade(0, 1)).clock(20 * S)
+    for number in range(2, 5):
+        timeline.read(trade(number, number)).clock((20 + number) * S)
+    seen = played(timeline.clock(LATENESS_US + 60 * S).clock(3 * 3_600 * S), (10, 60))
+    for name in ("bar", "bar10", "bar60"):
+        found = [version for _, version in bars(seen, name)]
+        assert found == sorted(set(found)), name
+        assert found[-1] == 4
+
+
+@pytest.mark.parametrize("chunks", [15, 16, 17, 40])
+def test_many_small_batches_before_the_bar_count_each_row_once(chunks: int) -> None:
+    timeline = Timeline()
+    for number in range(chunks):
+        timeline.read(trade(number * MS, number), trade(number * MS, number // 2))
+    expected = len({*range(chunks)})
+    seen = played(timeline.clock(2 * S).clock(60 * S))
+    found = bars(seen)
+    assert len(found) == 1
+    conflicts = sum(what == "bad" for what, *_ in seen)
+    assert found[0][0] == expected
+    assert found[0][1] == 2 * chunks - conflicts

@@ -1,0 +1,122 @@
+"""Files: the same rows give the same bytes, whatever was written before and whatever crashed."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.testing import Log, trade
+from tests.transforms.build_events import events
+from transforms import files
+from transforms.datasets import EVENTS, REJECTS
+from transforms.files import event_pieces, reject_pieces, write_file
+from transforms.rejects import reject_rows
+from transforms.split import split_by_cell
+
+KEY = (1_700_000_000, 0)
+
+
+def table(count: int = 30) -> pa.Table:
+    log = Log()
+    for number in range(count):
+        log.add(trade(number * 1_000, trade_id=str(number // 2)), partition=number % 3)
+    return EVENTS.table([events(log).to_bytes()])
+
+
+def only_file(root: Path) -> Path:
+    found = [path for path in root.rglob("*") if path.is_file()]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_same_rows_give_the_same_bytes_in_any_pieces(tmp_path: Path) -> None:
+    rows = table()
+    write_file(str(tmp_path / "once"), EVENTS, KEY, rows)
+    once = only_file(tmp_path / "once").read_bytes()
+    for start in range(0, 30, 7):
+        write_file(str(tmp_path / "pieces"), EVENTS, KEY, rows.slice(start, 7))
+    assert only_file(tmp_path / "pieces").read_bytes() == once
+    write_file(str(tmp_path / "backwards"), EVENTS, KEY, rows.take(pa.array(np.arange(30)[::-1])))
+    assert only_file(tmp_path / "backwards").read_bytes() == once
+
+
+def test_rewrite_with_rows_that_are_there_changes_nothing(tmp_path: Path) -> None:
+    write_file(str(tmp_path), EVENTS, KEY, table())
+    before = only_file(tmp_path).read_bytes()
+    write_file(str(tmp_path), EVENTS, KEY, table(12))
+    assert only_file(tmp_path).read_bytes() == before
+
+
+def test_file_lies_where_its_name_says_and_carries_the_schema(tmp_path: Path) -> None:
+    write_file(str(tmp_path), EVENTS, KEY, table())
+    assert only_file(tmp_path) == tmp_path / EVENTS.path(*KEY)
+    assert pq.read_schema(only_file(tmp_path)).equals(EVENTS.record.arrow, check_metadata=True)
+
+
+def test_crash_before_the_rename_leaves_a_hidden_file_that_the_next_write_clears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_file(str(tmp_path), EVENTS, KEY, table(10))
+    before = only_file(tmp_path).read_bytes()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_file(str(tmp_path), EVENTS, KEY, table())
+    lying = sorted(path.name.startswith(".") for path in tmp_path.rglob("*") if path.is_file())
+    assert lying == [False, True]
+    assert (tmp_path / EVENTS.path(*KEY)).read_bytes() == before  # a reader sees the old file, whole
+    write_file(str(tmp_path), EVENTS, KEY, table())
+    write_file(str(tmp_path / "clean"), EVENTS, KEY, table())
+    assert (tmp_path / EVENTS.path(*KEY)).read_bytes() == only_file(tmp_path / "clean").read_bytes()
+    assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
+
+
+def test_crash_during_the_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_file(str(tmp_path), EVENTS, KEY, table(10))
+    before = only_file(tmp_path).read_bytes()
+
+    def full(table: pa.Table, where: object, **_: object) -> None:
+        where.write(b"PAR1")  # type: ignore[attr-defined]
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.pq, "write_table", full)
+        with pytest.raises(OSError, match="No space"):
+            write_file(str(tmp_path), EVENTS, KEY, table())
+    assert (tmp_path / EVENTS.path(*KEY)).read_bytes() == before
+
+
+def test_clearing_up_spares_the_neighbours(tmp_path: Path) -> None:
+    neighbour = tmp_path / EVENTS.path(KEY[0], 1)
+    neighbour.parent.mkdir(parents=True)
+    hidden = neighbour.parent / f".{neighbour.name}.abc"
+    hidden.write_bytes(b"being written")
+    write_file(str(tmp_path), EVENTS, KEY, table())
+    assert hidden.exists()
+
+
+def test_event_pieces_belong_to_the_file_of_their_event_time() -> None:
+    log = Log()
+    for at_s in (0, 9, 10, 25):
+        log.add(trade(at_s * 1_000_000, symbol=f"S{at_s}"), log_time_us=1_700_000_100_000_000)
+    keys = [piece[0] for cell in split_by_cell(events(log), 1) for piece in event_pieces(cell, EVENTS)]
+    assert keys == [(1_700_000_000 + start, 0) for start in (0, 0, 10, 20)]
+
+
+def test_reject_pieces_belong_to_the_file_of_their_log_time_and_partition() -> None:
+    log = Log()
+    for number, at_s in enumerate((0, 50, 50, 150)):
+        log.add(trade(), partition=number % 2, log_time_us=1_700_000_040_000_000 + at_s * 1_000_000)
+    raw = events(log).raw()
+    batch = reject_rows(raw, np.arange(4), "check", ["empty_symbol"] * 4, [""] * 4)
+    pieces = list(reject_pieces(batch, REJECTS))
+    assert [key for key, _ in pieces] == [(1_700_000_040, 0), (1_700_000_040, 1), (1_700_000_160, 1)]
+    sizes = [REJECTS.table([rows[8:]]).num_rows for _, rows in pieces]
+    assert sizes == [2, 1, 1]

@@ -1,0 +1,47 @@
+"""Nothing goes out twice, and nothing is overwritten by less."""
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.testing import T0_US, Log, trade
+from tests.transforms.build_events import events
+from transforms.bar_columns import second_bar_batch
+from transforms.newer import newer, window_key
+from transforms.second_bars import NONE, fold
+
+
+def bars(versions: dict[str, int]) -> pa.RecordBatch:
+    """A bar of each symbol whose version is so many trades."""
+    log = Log()
+    for symbol, version in versions.items():
+        for number in range(version):
+            log.add(trade(number, symbol=symbol))
+    batch = events(log)
+    folded = fold(NONE, batch.instruments, batch.rows, 0)
+    return second_bar_batch(T0_US // 1_000_000, folded, np.arange(len(folded.bars)))
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("ABC"), st.integers(1, 4), min_size=1), max_size=6))
+def test_each_instrument_passes_with_rising_versions_only(panes: list[dict[str, int]]) -> None:
+    published: dict[str, int] = {}
+    plain: dict[str, int] = {}
+    for versions in panes:
+        grown, published = newer(bars(versions), published)
+        wanted = {symbol: version for symbol, version in versions.items() if version > plain.get(symbol, 0)}
+        found = zip(grown["symbol"].to_pylist(), grown["version"].to_pylist(), strict=True) if grown else ()
+        assert dict(found) == wanted
+        plain |= wanted
+        assert published == {f"binance\t{symbol}": version for symbol, version in plain.items()}
+
+
+def test_what_was_published_is_not_changed_in_place() -> None:
+    before: dict[str, int] = {}
+    newer(bars({"A": 1}), before)
+    assert before == {}
+
+
+def test_bars_are_keyed_by_interval_window_and_shard() -> None:
+    batch = bars({"A": 1})
+    assert window_key((3, batch)) == ((1, T0_US // 1_000_000, 3), batch)

@@ -1,0 +1,91 @@
+"""Messages of the output topics, decoded as a consumer would."""
+
+import numpy as np
+import pytest
+
+from schemas import avro
+from schemas.bar import BAR
+from schemas.late import LATE
+from schemas.market_data_pb2 import MarketDataEvent
+from schemas.reject import REJECT
+from tests.testing import T0_US, Log, trade
+from tests.transforms.build_events import events
+from transforms import topics
+from transforms.bar_columns import second_bar_batch
+from transforms.late import late_rows
+from transforms.rejects import reject_rows
+from transforms.second_bars import NONE, fold
+from transforms.topics import TopicNames
+
+NAMES = TopicNames()
+
+
+def twelve(topic: str) -> int:
+    return 12
+
+
+def log_of_three() -> Log:
+    log = Log()
+    log.add(trade(0, 36_000.01, 1e9, trade_id="1", symbol="A"), key=b"k")
+    log.add(trade(5, 0.1, 0.0, symbol="B"), headers=[("horizon-event-id", b"h1"), ("trace", None)])
+    log.add(trade(9, 36_000.02, 0.5, trade_id="2", symbol="A"), partition=3)
+    return log
+
+
+def test_unique_events_are_as_sent_keyed_by_identity_and_together_by_instrument() -> None:
+    log = log_of_three()
+    batch = events(log)
+    topic, messages = topics.unique_events(((0, 0), batch), NAMES, twelve)
+    assert topic == "md.events.unique"
+    assert [message["value"] for message in messages[::2]] == [log.records[0].value, log.records[2].value]
+    sent = MarketDataEvent.FromString(messages[1]["value"])
+    assert (sent.event_id, sent.symbol) == ("h1", "B")
+    words = [message["key"] for message in messages]
+    assert [int.from_bytes(word[:8], "little") for word in words] == batch.rows["identity_hi"].tolist()
+    assert [int.from_bytes(word[8:], "little") for word in words] == batch.rows["identity_lo"].tolist()
+    assert messages[0]["partition"] == messages[2]["partition"]
+    assert all(0 <= message["partition"] < 12 for message in messages)
+
+
+def test_copies_are_not_published_as_unique() -> None:
+    batch = events(log_of_three())
+    batch.rows["copy"] = [0, 1, 0]
+    values = [message["value"] for message in topics.unique_events(((0, 0), batch), NAMES, twelve)[1]]
+    assert values == [batch.values[0].as_py(), batch.values[2].as_py()]
+    batch.rows["copy"] = 1
+    assert topics.unique_events(((0, 0), batch), NAMES, twelve)[1] == []
+
+
+def test_bars_decode_to_their_rows_and_are_keyed_by_bar() -> None:
+    batch = events(log_of_three())
+    folded = fold(NONE, batch.instruments, batch.rows, 500_000)
+    bars = second_bar_batch(T0_US // 1_000_000, folded, np.arange(2))
+    topic, messages = topics.bars((0, bars), NAMES, twelve)
+    assert topic == "md.bars.1s"
+    assert [avro.decode(message["value"]) for message in messages] == [(BAR, row) for row in bars.to_pylist()]
+    assert [message["key"] for message in messages] == [f"binance|{s}|1|{T0_US}".encode() for s in "AB"]
+
+
+def test_late_events_decode_to_their_rows() -> None:
+    late = late_rows(events(log_of_three()), "beyond_horizon")
+    topic, messages = topics.late_events(late, NAMES, twelve)
+    assert topic == "md.late"
+    assert [avro.decode(message["value"]) for message in messages] == [(LATE, row) for row in late.to_pylist()]
+    places = [b"md.events.raw|0|0", b"md.events.raw|0|1", b"md.events.raw|3|0"]
+    assert [message["key"] for message in messages] == places
+
+
+def test_rejects_decode_to_their_rows_with_null_and_binary_headers() -> None:
+    raw = events(log_of_three()).raw()
+    refused = reject_rows(raw, np.arange(3), "cell", ["identity_conflict"] * 3, ["x" * 500] * 3)
+    topic, messages = topics.rejects(refused, NAMES, twelve)
+    assert topic == "md.rejects"
+    assert [avro.decode(message["value"]) for message in messages] == [(REJECT, row) for row in refused.to_pylist()]
+    assert {len(row["detail"]) for row in refused.to_pylist()} == {200}
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "name"), [(1, "1s"), (10, "10s"), (60, "1m"), (300, "5m"), (3600, "1h"), (7200, "7200s")]
+)
+def test_topics_of_bars_are_named_by_interval_below_the_prefix(interval_s: int, name: str) -> None:
+    assert TopicNames("x.y").bars(interval_s) == f"x.y.bars.{name}"
