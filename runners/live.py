@@ -34,6 +34,7 @@ class LiveOptions:
     outputs: Outputs = field(default_factory=Outputs)
     config: MarketDataConfig = field(default_factory=MarketDataConfig)
     parallelism: int = 1
+    max_parallelism: int = 2  # fixed for the life of a group's savepoints
     bundle_ms: int = 100
     checkpoint_ms: int = 5_000
     savepoint: str | None = None
@@ -110,6 +111,7 @@ def start(places: Endpoints, options: LiveOptions) -> LiveJob:
         checkpoints=places.state_dir / "flink" / "checkpoints",
         job_name=name,
         parallelism=options.parallelism,
+        max_parallelism=options.max_parallelism,
         checkpoint_ms=options.checkpoint_ms,
         bundle_ms=options.bundle_ms,
         savepoint=options.savepoint,

@@ -26,7 +26,9 @@ trades = st.tuples(
 def batch_of(rows: list[tuple[int, float, float, int, str, int, bool]]) -> tuple[Log, EventBatch]:
     log = Log()
     for number, (at, price, volume, side, symbol, partition, is_late) in enumerate(rows):
-        event = trade(at * 1_000, price, volume, side=side, symbol=symbol, trade_id=f"t{number}")
+        event = trade(
+            at * 1_000, price, volume, side=side, symbol=symbol, trade_id=f"t{number}", sequence=number * 7 % 5
+        )
         log.add(event, partition=partition, log_time_us=event.timestamp + (600_000 if is_late else 0))
     return log, events(log)
 
