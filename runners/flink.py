@@ -22,7 +22,7 @@ class FlinkRun:
     # Fixed from the first start, for savepoints are cut by it. The source reads in as many splits, and a subtask takes
     # one record of each of its splits in turn, waiting up to 20 ms for those that have none (docs/facts.md): so no
     # more than the job will ever have subtasks.
-    max_parallelism: int = 2
+    max_parallelism: int = 1
     checkpoint_ms: int = 5_000
     bundle_ms: int = 100
     bundle_size: int = 10_000

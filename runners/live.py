@@ -34,7 +34,7 @@ class LiveOptions:
     outputs: Outputs = field(default_factory=Outputs)
     config: MarketDataConfig = field(default_factory=MarketDataConfig)
     parallelism: int = 1
-    max_parallelism: int = 2  # fixed for the life of a group's savepoints
+    max_parallelism: int = 1  # fixed for the life of a group's savepoints
     bundle_ms: int = 100
     checkpoint_ms: int = 5_000
     savepoint: str | None = None

@@ -39,8 +39,9 @@ def live(
     prefix: Annotated[str, typer.Option(help="First part of the output topics' names.")] = "md",
     parallelism: Annotated[int, typer.Option(min=1, max=12, help="Flink slots to use.")] = 1,
     max_parallelism: Annotated[
-        int, typer.Option(min=1, max=12, help="Most slots this group will ever use; fixed at its first start.")
-    ] = 2,
+        int | None,
+        typer.Option(help="Most slots this group will ever use, fixed at its first start; default: --parallelism."),
+    ] = None,
     horizon_s: Annotated[float, typer.Option(help="Seconds of log lag above which an event is late.")] = 120,
     grace_ms: Annotated[float, typer.Option(help="A bar goes out so long after its end.")] = 500,
     shards: Annotated[int, typer.Option(help="Shards of the instruments; part of the files' names.")] = 2,
@@ -71,7 +72,7 @@ def live(
             outputs=outputs,
             config=config,
             parallelism=parallelism,
-            max_parallelism=max_parallelism,
+            max_parallelism=max_parallelism or parallelism,
             bundle_ms=bundle_ms,
             savepoint=savepoint or (None if fresh else last_savepoint(state_dir, group)),
         )
