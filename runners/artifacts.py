@@ -62,7 +62,9 @@ def parse_lock(text: str) -> tuple[Artifact, ...]:
             group, name, version = coordinate.split(":")
             found.append(Artifact(group, name, version, sha256, int(size), _role(role)))
         except ValueError as error:
-            raise ArtifactError(f"artifacts.lock, line {number}: {line!r}: {error}; restore the file from git") from error
+            raise ArtifactError(
+                f"artifacts.lock, line {number}: {line!r}: {error}; restore the file from git"
+            ) from error
     return tuple(found)
 
 

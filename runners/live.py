@@ -88,9 +88,7 @@ class LiveJob:
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            self._rest + path, data, {"Content-Type": "application/json"}, method=method
-        )
+        request = urllib.request.Request(self._rest + path, data, {"Content-Type": "application/json"}, method=method)
         with urllib.request.urlopen(request, timeout=30) as answer:
             text = answer.read()
         return dict(json.loads(text)) if text else {}

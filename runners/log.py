@@ -25,6 +25,8 @@ class LogError(RuntimeError):
 
 def list_offsets(admin: AdminClient, wanted: Mapping[TopicPartition, OffsetSpec]) -> dict[TopicPartition, Any]:
     """Offsets and their log times; asks again while a partition has no leader (a new topic, a broker that left)."""
+    if not wanted:
+        return {}
     deadline = time.monotonic() + _TIMEOUT_S
     while True:
         answers = admin.list_offsets(dict(wanted), request_timeout=_TIMEOUT_S)

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -14,9 +14,11 @@ from confluent_kafka.admin import (
     ConfigResource,
     NewPartitions,
     NewTopic,
+    OffsetSpec,
     TopicMetadata,
 )
 
+from runners.log import list_offsets
 from runners.topic_specs import TOPICS_FILE, TopicsError, TopicSpec, parse_specs, read_specs
 
 __all__ = [
@@ -93,7 +95,9 @@ def differences(spec: TopicSpec, actual: Actual | None) -> list[Change]:
         detail = f"partitions {actual.partitions} -> {spec.partitions}: Kafka takes none away; make a new topic"
         found.append(Change("cannot", spec.name, detail))
     if actual.replication != spec.replication:
-        detail = f"replication {actual.replication} -> {spec.replication}: reassign its partitions with Kafka's own tool"
+        detail = (
+            f"replication {actual.replication} -> {spec.replication}: reassign its partitions with Kafka's own tool"
+        )
         found.append(Change("cannot", spec.name, detail))
     for key, value in sorted(spec.config.items()):
         if actual.config.get(key) != value:
@@ -112,7 +116,9 @@ def apply_topics(bootstrap_servers: str, specs: Sequence[TopicSpec]) -> Plan:
     wanted = {spec.name: spec.fitted(plan.brokers) for spec in specs}
     touched = {kind: _touched(plan, wanted, kind) for kind in ("create", "add_partitions", "alter_config")}
     if touched["create"]:
-        new = [NewTopic(one.name, one.partitions, one.replication, config=dict(one.config)) for one in touched["create"]]
+        new = [
+            NewTopic(one.name, one.partitions, one.replication, config=dict(one.config)) for one in touched["create"]
+        ]
         _finish("create", admin.create_topics(new, operation_timeout=TIMEOUT_S))
     if touched["add_partitions"]:
         grown = [NewPartitions(one.name, one.partitions) for one in touched["add_partitions"]]
@@ -120,7 +126,10 @@ def apply_topics(bootstrap_servers: str, specs: Sequence[TopicSpec]) -> Plan:
     if touched["alter_config"]:
         altered = [_resource(one) for one in touched["alter_config"]]
         _finish("alter", {item.name: done for item, done in admin.incremental_alter_configs(altered).items()})
-    _wait_visible(admin, [*touched["create"], *touched["add_partitions"]])
+    changed = [*touched["create"], *touched["add_partitions"]]
+    _wait_visible(admin, changed)
+    # a partition is in the metadata before its leader answers
+    list_offsets(admin, {TopicPartition(s.name, p): OffsetSpec.latest() for s in changed for p in range(s.partitions)})
     return plan
 
 
@@ -138,7 +147,9 @@ def _actual(admin: AdminClient, bootstrap_servers: str, specs: Sequence[TopicSpe
     try:
         cluster = admin.list_topics(timeout=TIMEOUT_S)
     except KafkaException as error:
-        raise TopicsError(f"no broker answers at {bootstrap_servers}; is the stack up (`horizon stack status`)?") from error
+        raise TopicsError(
+            f"no broker answers at {bootstrap_servers}; is the stack up (`horizon stack status`)?"
+        ) from error
     there = [spec.name for spec in specs if spec.name in cluster.topics]
     resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in there]
     configs = admin.describe_configs(resources, request_timeout=TIMEOUT_S) if resources else {}
@@ -171,7 +182,9 @@ def _finish(doing: str, pending: Mapping[str, "Future[None]"]) -> None:
         try:
             done.result(timeout=TIMEOUT_S)
         except KafkaException as error:
-            raise TopicsError(f"cannot {doing} topic {name}: {error.args[0].str()}; see `horizon topics plan`") from error
+            raise TopicsError(
+                f"cannot {doing} topic {name}: {error.args[0].str()}; see `horizon topics plan`"
+            ) from error
 
 
 def _wait_visible(admin: AdminClient, specs: Sequence[TopicSpec]) -> None:
@@ -183,7 +196,9 @@ def _wait_visible(admin: AdminClient, specs: Sequence[TopicSpec]) -> None:
         waiting = [one for one in waiting if one.name not in topics or not _led(topics[one.name], one.partitions)]
         if waiting and time.monotonic() > until:
             names = ", ".join(one.name for one in waiting)
-            raise TopicsError(f"no leader for every partition of {names} after {TIMEOUT_S:.0f} s; see the brokers' logs")
+            raise TopicsError(
+                f"no leader for every partition of {names} after {TIMEOUT_S:.0f} s; see the brokers' logs"
+            )
         time.sleep(_VISIBLE_POLL_S if waiting else 0)
 
 

@@ -9,7 +9,6 @@ from runners.stack import Endpoints, LocalStack
 from runners.topics import TopicSpec, apply_topics
 
 
-
 class TopicFactory:
     """Makes topics: `topic(partitions=12, config={"retention.ms": "-1"}, prefix="raw")` under a unique name."""
 

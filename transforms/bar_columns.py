@@ -42,7 +42,9 @@ class BarColumns:
             "interval_s": np.full(count, interval_s, np.int32),
             "window_start": self.start_us,
             "window_end": self.start_us + interval_s * US_PER_S,
-            "vwap": _decimals([_vwap_e9(*pair) for pair in zip(self.sums["notional"], self.sums["volume"], strict=True)], "vwap"),
+            "vwap": _decimals(
+                [_vwap_e9(*pair) for pair in zip(self.sums["notional"], self.sums["volume"], strict=True)], "vwap"
+            ),
             "status": ["complete"] * count,
             "lineage": _lineage_lists(self.lineage, count),
             "identity_digest": [row.tobytes() for row in self.digest],

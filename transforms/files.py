@@ -51,7 +51,7 @@ def write_file(root: str, dataset: Dataset, key: FileKey, table: pa.Table) -> No
         pq.write_table(dataset.merged(tables), out, compression="zstd", compression_level=1, version="2.6")
         out.flush()
         os.fsync(out.fileno())
-    os.replace(beside, path)
+    Path(beside).replace(path)
     for leftover in path.parent.glob(f".{path.name}.*"):  # of an attempt that was killed
         leftover.unlink(missing_ok=True)
     count("files_written", 1)
@@ -152,7 +152,6 @@ class WriteFiles(beam.PTransform):  # type: ignore[misc]
     def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[None]:
         return (
             rows
-            | "CutPieces"
-            >> beam.FlatMap(self._pieces, self._dataset).with_output_types(tuple[tuple[int, int], bytes])
+            | "CutPieces" >> beam.FlatMap(self._pieces, self._dataset).with_output_types(tuple[tuple[int, int], bytes])
             | "WriteFile" >> beam.ParDo(_WriteFile(self._root, self._dataset, self._grace_us))
         )

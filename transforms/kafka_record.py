@@ -74,7 +74,7 @@ def parse_records(records: Sequence[bytes]) -> RawBatch:
     except (IndexError, ValueError, UnicodeDecodeError) as error:
         raise EncodingError(
             f"a Kafka record does not parse as KafkaIO 2.70.0 encodes it ({error}); "
-            "run with --row-source, or pin the Java artifacts of runners/artifacts.lock"
+            "is the cluster on the Java artifacts of runners/artifacts.lock?"
         ) from error
 
 

@@ -26,7 +26,7 @@ class _OwnElements:
     def __init__(self, address: str) -> None:
         self._address = address
 
-    def Expand(self, request: Any) -> Any:
+    def Expand(self, request: Any) -> Any:  # noqa: N802  (gRPC's name)
         with ExternalTransform.service(self._address) as service:
             response = service.Expand(request)
         if not response.error:

@@ -87,7 +87,7 @@ def read_stretch(bootstrap_servers: str, stretch: Stretch) -> Iterator[RawBatch]
             messages = consumer.consume(min(_BATCH, stretch.stop - position), timeout=_SILENCE_S)
             if not messages:
                 raise RuntimeError(
-                    f"no record of {stretch.topic}[{stretch.partition}] at offset {position} within {_SILENCE_S:.0f} s; "
+                    f"{stretch.topic}[{stretch.partition}] gives no record at offset {position} in {_SILENCE_S:.0f} s; "
                     "check the broker, then run the replay again"
                 )
             good = []

@@ -93,7 +93,9 @@ class RollUpBars(beam.PTransform):  # type: ignore[misc]
         self._delay_us = grace_us + _SETTLE_US
 
     def expand(self, bars: beam.PCollection[ShardBars]) -> beam.PCollection[ShardBars]:
-        windows = FixedWindows(self._interval_s, offset=Timestamp(micros=self._delay_us % (self._interval_s * US_PER_S)))
+        windows = FixedWindows(
+            self._interval_s, offset=Timestamp(micros=self._delay_us % (self._interval_s * US_PER_S))
+        )
         return (
             bars
             | "StampBars" >> beam.Map(_in_event_time, self._delay_us).with_output_types(tuple[int, pa.RecordBatch])

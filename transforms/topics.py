@@ -41,9 +41,7 @@ class TopicNames:
         return self._bars + INTERVAL_NAMES.get(interval_s, f"{interval_s}s")
 
 
-def unique_events(
-    element: tuple[CellKey, EventBatch], names: TopicNames, partitions: Callable[[str], int]
-) -> Outgoing:
+def unique_events(element: tuple[CellKey, EventBatch], names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
     """Unique events as they were read, keyed by identity; all events of an instrument in one partition."""
     batch = element[1]
     if batch.rows["copy"].any():

@@ -15,9 +15,9 @@ from rich.table import Table
 from pipelines.options import MarketDataConfig
 from pipelines.outputs import Outputs
 from runners.artifacts import ArtifactError
+from runners.bar_series import BarQuery, bars_in_files
 from runners.beacons import Beacons
 from runners.capture import CapturedEvent, read_capture
-from runners.bar_series import BarQuery, bars_in_files
 from runners.charts import write_chart
 from runners.commands.compare import report
 from runners.commands.connection import fail, stderr
@@ -152,7 +152,7 @@ def _settled(watch: Watch, bars: NewestBars, live: Path, published: int) -> Coun
         if before == accounted == published:  # seen twice: the bars' files are written in the same moment
             return counts
     raise LiveError(
-        f"{accounted:,} of {published:,} records are in the files after {_SETTLE_S:.0f} s; see the logs below {live.parent}"
+        f"{accounted:,} of {published:,} records are in the files after {_SETTLE_S:.0f} s; logs: {live.parent}"
     )
 
 

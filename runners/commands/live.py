@@ -45,7 +45,9 @@ def live(
     horizon_s: Annotated[float, typer.Option(help="Seconds of log lag above which an event is late.")] = 120,
     grace_ms: Annotated[float, typer.Option(help="A bar goes out so long after its end.")] = 500,
     shards: Annotated[int, typer.Option(help="Shards of the instruments; part of the files' names.")] = 2,
-    bundle_ms: Annotated[int, typer.Option(min=1, help="Bundles end after so long: less for latency, more for rate.")] = 100,
+    bundle_ms: Annotated[
+        int, typer.Option(min=1, help="Bundles end after so long: less for latency, more for rate.")
+    ] = 100,
     duration: Annotated[float | None, typer.Option(help="Stop after N seconds; default: at Ctrl-C.")] = None,
     beacons: Annotated[bool, typer.Option(help="Write beacons to silent partitions of the topic.")] = True,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start without the group's last savepoint.")] = False,
@@ -120,9 +122,7 @@ def _warn_of_old_clock(bootstrap_servers: str, topic: str, config: MarketDataCon
 
 
 def _run(places: Endpoints, options: LiveOptions, state_dir: Path, beacons: bool, duration: float | None) -> None:
-    watch = Watch(
-        places.bootstrap_servers, options.topic, options.outputs.topic_prefix, options.config.intervals_s
-    )
+    watch = Watch(places.bootstrap_servers, options.topic, options.outputs.topic_prefix, options.config.intervals_s)
     origin = f"savepoint {options.savepoint}" if options.savepoint else f"the offsets of group {options.group}"
     stderr.print(f"starting on Flink at http://{places.flink_rest} from {origin}", highlight=False, soft_wrap=True)
     with stop_on_signal() as stop, ExitStack() as open_:

@@ -68,4 +68,6 @@ def parse_bound(text: str | None) -> Bound:
         time_ = datetime.fromisoformat(text)
         return time_ if time_.tzinfo else time_.replace(tzinfo=UTC)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is neither a time like 2026-11-24T09:00 nor offsets like 0:100,1:250") from None
+        raise typer.BadParameter(
+            f"{text!r} is neither a time like 2026-11-24T09:00 nor offsets like 0:100,1:250"
+        ) from None

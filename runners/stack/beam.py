@@ -61,7 +61,9 @@ def workers_spec(port: int, root: Path, import_root: Path) -> ProcessSpec:
     """The pool of Python workers: this very interpreter, with the checkout importable."""
     boot = write_boot(root)
     environment = {"PYTHONPATH": str(import_root)}
-    return ProcessSpec("workers", (sys.executable, "-m", "runners.stack.worker_pool", str(port), str(boot)), environment)
+    return ProcessSpec(
+        "workers", (sys.executable, "-m", "runners.stack.worker_pool", str(port), str(boot)), environment
+    )
 
 
 def write_boot(root: Path) -> Path:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from runners import artifacts
 from runners.stack import process, ready
@@ -135,7 +134,9 @@ class LocalStack:
         """Format the data directory, then start the broker on it."""
         preparing = process.spawn(prepare, self.state_dir)
         if not process.wait_gone([preparing], FORMAT_TIMEOUT_S):
-            raise StackError(f"{prepare.name} still runs after {FORMAT_TIMEOUT_S:.0f} s; is the disk full or very slow?")
+            raise StackError(
+                f"{prepare.name} still runs after {FORMAT_TIMEOUT_S:.0f} s; is the disk full or very slow?"
+            )
         process.stop([preparing], self.state_dir)
         process.spawn(serve, self.state_dir)
 

@@ -23,5 +23,7 @@ def free_ports(count: int) -> tuple[int, ...]:
                 continue
             found.append(port)
     if len(found) < count:
-        raise OSError(f"only {len(found)} of {count} ports are free in {_RANGE.start}-{_RANGE.stop - 1}; stop something")
+        raise OSError(
+            f"only {len(found)} of {count} ports are free in {_RANGE.start}-{_RANGE.stop - 1}; stop something"
+        )
     return tuple(found)

@@ -13,7 +13,6 @@ from pathlib import Path
 from runners.stack import process
 from runners.stack.guard import RELEASE
 
-
 _POLL_S = 1.0
 _GRACE_S = 3.0
 
