@@ -14,8 +14,9 @@ import pyarrow.dataset as ds
 from runners.peek import peek
 from schemas.bar import BAR
 from schemas.records import Record
+from transforms.topics import INTERVAL_NAMES
 
-INTERVALS: Final = {"1s": 1, "10s": 10, "1m": 60, "5m": 300, "1h": 3_600}
+INTERVALS: Final = {name: interval_s for interval_s, name in INTERVAL_NAMES.items()}
 """Lengths in seconds of the bars that the pipeline makes, by their names in topics."""
 
 

@@ -26,7 +26,6 @@ class Beacons:
         self._producer = Producer({"bootstrap.servers": bootstrap_servers, "acks": "all", "linger.ms": 0})
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="beacons", daemon=True)
-        self.sent = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -53,6 +52,6 @@ class Beacons:
     def _run(self) -> None:
         while not self._stop.wait(_EVERY_S):
             try:
-                self.sent += self.send()
+                self.send()
             except KafkaException:
                 continue  # the broker is away: its clients retry, and so does the next round

@@ -56,23 +56,19 @@ class LiveJob:
     """A job on the Flink cluster at `flink_rest` (host:port), by its id."""
 
     def __init__(self, flink_rest: str, job_id: str) -> None:
-        self.job_id, self._rest = job_id, f"http://{flink_rest}"
+        self.job_id, self._rest = job_id, flink_rest
 
     def state(self) -> str:
         """Flink's word: RUNNING, RESTARTING, FAILED, FINISHED, CANCELED, ..."""
-        return str(self._call("GET", f"/jobs/{self.job_id}")["state"])
-
-    def checkpoints(self) -> dict[str, Any]:
-        """Flink's statistics of the job's checkpoints."""
-        return self._call("GET", f"/jobs/{self.job_id}/checkpoints")
+        return str(_flink(self._rest, "GET", f"/jobs/{self.job_id}")["state"])
 
     def stop(self, savepoints: Path) -> str:
         """Stop with a savepoint below `savepoints`; its path. LiveError when that takes over two minutes."""
         body = {"targetDirectory": savepoints.as_uri(), "drain": False}
-        trigger = self._call("POST", f"/jobs/{self.job_id}/stop", body)["request-id"]
+        trigger = _flink(self._rest, "POST", f"/jobs/{self.job_id}/stop", body)["request-id"]
         deadline = time.monotonic() + _STOP_S
         while time.monotonic() < deadline:
-            status = self._call("GET", f"/jobs/{self.job_id}/savepoints/{trigger}")
+            status = _flink(self._rest, "GET", f"/jobs/{self.job_id}/savepoints/{trigger}")
             if status["status"]["id"] == "COMPLETED":
                 operation = status["operation"]
                 if "location" in operation:
@@ -82,16 +78,15 @@ class LiveJob:
             time.sleep(0.2)
         raise LiveError(f"job {self.job_id} did not stop within {_STOP_S:.0f} s; cancel it on Flink's web page")
 
-    def cancel(self) -> None:
-        """End the job without a savepoint; its last checkpoint stays."""
-        self._call("PATCH", f"/jobs/{self.job_id}?mode=cancel")
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._rest + path, data, {"Content-Type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            text = answer.read()
-        return dict(json.loads(text)) if text else {}
+def _flink(flink_rest: str, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One call of Flink's REST interface at `flink_rest` (host:port)."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(
+        f"http://{flink_rest}{path}", data, {"Content-Type": "application/json"}, method=method
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return dict(json.load(answer))
 
 
 def start(places: Endpoints, options: LiveOptions) -> LiveJob:
@@ -128,8 +123,7 @@ def _running_job(flink_rest: str, name: str, result: Any) -> str:
     while time.monotonic() < deadline:
         if result.state in ("FAILED", "CANCELLED"):
             raise LiveError(f"job {name} ended as {result.state} at once; look at jobserver.log")
-        with urllib.request.urlopen(f"http://{flink_rest}/jobs/overview", timeout=30) as answer:
-            jobs = [job for job in json.load(answer)["jobs"] if job["name"].startswith(name)]
+        jobs = [job for job in _flink(flink_rest, "GET", "/jobs/overview")["jobs"] if job["name"].startswith(name)]
         if jobs and jobs[0]["tasks"]["running"] == jobs[0]["tasks"]["total"]:
             return str(jobs[0]["jid"])
         time.sleep(0.2)

@@ -1,6 +1,5 @@
 """Topics as code: what topics.toml asks for, what the cluster has, and the way from one to the other."""
 
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
@@ -15,7 +14,6 @@ from confluent_kafka.admin import (
     NewPartitions,
     NewTopic,
     OffsetSpec,
-    TopicMetadata,
 )
 
 from runners.log import list_offsets
@@ -34,7 +32,6 @@ __all__ = [
 ]
 
 TIMEOUT_S = 15.0
-_VISIBLE_POLL_S = 0.05
 
 Kind = Literal["create", "alter_config", "add_partitions", "cannot"]
 
@@ -106,7 +103,7 @@ def differences(spec: TopicSpec, actual: Actual | None) -> list[Change]:
 
 
 def apply_topics(bootstrap_servers: str, specs: Sequence[TopicSpec]) -> Plan:
-    """Carry out the plan and wait until every broker's metadata shows it; gives back the plan that was carried out.
+    """Carry out the plan and wait until every leader answers; gives back the plan that was carried out.
 
     Raises:
         TopicsError: no broker answers, or one refuses a step.
@@ -126,10 +123,7 @@ def apply_topics(bootstrap_servers: str, specs: Sequence[TopicSpec]) -> Plan:
     if touched["alter_config"]:
         altered = [_resource(one) for one in touched["alter_config"]]
         _finish("alter", {item.name: done for item, done in admin.incremental_alter_configs(altered).items()})
-    changed = [*touched["create"], *touched["add_partitions"]]
-    _wait_visible(admin, changed)
-    # a partition is in the metadata before its leader answers
-    list_offsets(admin, {TopicPartition(s.name, p): OffsetSpec.latest() for s in changed for p in range(s.partitions)})
+    _wait_for_leaders(admin, [*touched["create"], *touched["add_partitions"]])
     return plan
 
 
@@ -187,20 +181,13 @@ def _finish(doing: str, pending: Mapping[str, "Future[None]"]) -> None:
             ) from error
 
 
-def _wait_visible(admin: AdminClient, specs: Sequence[TopicSpec]) -> None:
-    """The controller has answered; wait until the metadata shows every partition with a leader."""
-    until = time.monotonic() + TIMEOUT_S
-    waiting = list(specs)
-    while waiting:
-        topics = admin.list_topics(timeout=TIMEOUT_S).topics
-        waiting = [one for one in waiting if one.name not in topics or not _led(topics[one.name], one.partitions)]
-        if waiting and time.monotonic() > until:
-            names = ", ".join(one.name for one in waiting)
-            raise TopicsError(
-                f"no leader for every partition of {names} after {TIMEOUT_S:.0f} s; see the brokers' logs"
-            )
-        time.sleep(_VISIBLE_POLL_S if waiting else 0)
-
-
-def _led(topic: TopicMetadata, partitions: int) -> bool:
-    return len(topic.partitions) == partitions and all(one.leader >= 0 for one in topic.partitions.values())
+def _wait_for_leaders(admin: AdminClient, specs: Sequence[TopicSpec]) -> None:
+    """The controller has answered; wait until the leader of every partition does, too."""
+    places = {TopicPartition(one.name, p): OffsetSpec.latest() for one in specs for p in range(one.partitions)}
+    try:
+        list_offsets(admin, places)
+    except KafkaException as error:
+        names = ", ".join(one.name for one in specs)
+        raise TopicsError(
+            f"no leader for every partition of {names}: {error.args[0].str()}; see the brokers' logs"
+        ) from error

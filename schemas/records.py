@@ -91,6 +91,14 @@ class Record:
                 raise KeyError(f"unknown to {self.name} v{self.version}: {sorted(row.keys() - names)}")
         return self._checked(pa.Table.from_pylist(list(rows), schema=self.arrow))
 
+    def batch(self, columns: Mapping[str, Any]) -> pa.RecordBatch:
+        """A batch from one column per field; Arrow columns go in as they are. KeyError for a missing column."""
+        arrays = []
+        for field in self.arrow:
+            column = columns[field.name]
+            arrays.append(column if isinstance(column, pa.Array) else pa.array(column, field.type))
+        return pa.RecordBatch.from_arrays(arrays, schema=self.arrow)
+
     @staticmethod
     def rows(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
         """The rows as dicts: times are aware datetimes, decimals Decimal, fixed bytes; ready for Avro."""

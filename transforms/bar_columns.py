@@ -10,10 +10,9 @@ import pyarrow as pa
 from schemas.bar import BAR
 from schemas.units import E9, US_PER_S
 from transforms.batches import Instrument, Rows
-from transforms.exact import from_limbs
+from transforms.exact import Ints, from_limbs
 from transforms.second_bars import LINEAGE, SecondBars
 
-Ints = npt.NDArray[np.int64]
 Big = npt.NDArray[np.object_]  # Python integers, exact at any size
 
 PRICES = ("open", "high", "low", "close")
@@ -52,11 +51,7 @@ class BarColumns:
         columns |= {name: _decimals(self.ints[name].tolist(), name) for name in PRICES}
         columns |= {name: self.ints[name] for name in (*TIMES, *COUNTS)}
         columns |= {name: _decimals(values.tolist(), name) for name, values in self.sums.items()}
-        arrays = [
-            column if isinstance(column, pa.Array) else pa.array(column, field.type)
-            for field, column in ((field, columns[field.name]) for field in BAR.arrow)
-        ]
-        return pa.RecordBatch.from_arrays(arrays, schema=BAR.arrow)
+        return BAR.batch(columns)
 
     @staticmethod
     def from_batch(batch: pa.RecordBatch | pa.Table) -> "BarColumns":

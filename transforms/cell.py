@@ -112,9 +112,6 @@ class _CellState:
         self._seen.clear()
         self._bars.write(_CLOSED)
 
-    def forget(self) -> None:
-        self._bars.clear()
-
 
 class _FoldCell(beam.DoFn):  # type: ignore[misc]
     PENDING = BagStateSpec("pending", BytesCoder())

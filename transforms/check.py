@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.reject import RejectReason
-from schemas.units import US_PER_S
+from schemas.units import E9, US_PER_S
 from transforms.batches import EVENT_ROW, EventBatch, Instrument, RawBatch
 from transforms.decode import DecodedBatch
-from transforms.exact import E9, hash_columns, split_e9
+from transforms.exact import hash_columns, split_e9
 from transforms.identity import identities, order_sequence
 from transforms.metrics import count
 from transforms.rejects import reject_rows

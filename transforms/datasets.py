@@ -24,8 +24,6 @@ from schemas.reject import REJECT
 from transforms.batches import EventBatch
 from transforms.event_columns import event_columns
 
-Place = tuple[int, int]  # (partition, offset)
-
 
 @dataclass(frozen=True)
 class Dataset:

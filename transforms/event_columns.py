@@ -7,10 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.event import EVENT_FIELDS, SIDES
+from schemas.records import TIMESTAMP
 from transforms.batches import EventBatch
 from transforms.decode import protobuf_fields, with_header_ids
-
-_TIME = pa.timestamp("us", tz="UTC")
 
 
 def event_columns(batch: EventBatch) -> dict[str, Any]:
@@ -23,16 +22,16 @@ def event_columns(batch: EventBatch) -> dict[str, Any]:
         "exchange": fields["exchange"],
         "symbol": fields["symbol"],
         "event_type": fields["event_type"],
-        "event_time": fields["timestamp"].cast(_TIME),
+        "event_time": fields["timestamp"].cast(TIMESTAMP),
         "price": fields["price"],
         "volume": fields["volume"],
         "side": pa.array(SIDES, pa.utf8()).take(pa.array(side)),
         "sequence": fields["sequence"],
-        "received_at": fields["received_at"].cast(_TIME),
+        "received_at": fields["received_at"].cast(TIMESTAMP),
         "topic": pa.array([batch.topic] * len(rows), pa.utf8()),
         "partition": pa.array(np.ascontiguousarray(rows["partition"])),
         "offset": pa.array(np.ascontiguousarray(rows["offset"])),
-        "log_time": pa.array(np.ascontiguousarray(rows["log_time_us"])).cast(_TIME),
+        "log_time": pa.array(np.ascontiguousarray(rows["log_time_us"])).cast(TIMESTAMP),
         "identity": pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(rows), [None, pa.py_buffer(identity)]),
     }
     columns |= {name: _null_for_empty(fields[name]) for name in ("trade_id", "event_id", "source")}

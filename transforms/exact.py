@@ -9,7 +9,8 @@ from decimal import Decimal
 import numpy as np
 import numpy.typing as npt
 
-E9 = 1_000_000_000
+from schemas.units import E9
+
 LIMB_BITS = 16
 _EXACT_BELOW = 2.0**22  # where a double's own step grows to 1e-9
 PRICE_LIMBS = 4  # a price_e9 is below 2**63

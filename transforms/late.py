@@ -22,11 +22,7 @@ def late_rows(batch: EventBatch, reason: LateReason) -> pa.RecordBatch:
         "missed_bar_start": time // US_PER_S * US_PER_S,
         "lag_us": batch.rows["log_time_us"] - time,
     }
-    arrays = [
-        column if isinstance(column, pa.Array) else pa.array(column, field.type)
-        for field, column in ((field, columns[field.name]) for field in LATE.arrow)
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=LATE.arrow)
+    return LATE.batch(columns)
 
 
 class Judged(NamedTuple):

@@ -47,5 +47,4 @@ def reject_rows(
         "detail": [detail[:200] for detail in details],
         "code_version": [CODE_VERSION] * len(rows),
     }
-    arrays = [pa.array(columns[field.name], field.type) for field in REJECT.arrow]
-    return pa.RecordBatch.from_arrays(arrays, schema=REJECT.arrow)
+    return REJECT.batch(columns)

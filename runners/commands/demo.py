@@ -15,7 +15,7 @@ from rich.table import Table
 from pipelines.options import MarketDataConfig
 from pipelines.outputs import Outputs
 from runners.artifacts import ArtifactError
-from runners.bar_series import BarQuery, bars_in_files
+from runners.bar_series import BarQuery, bars_in_files, plain
 from runners.beacons import Beacons
 from runners.capture import CapturedEvent, read_capture
 from runners.charts import write_chart
@@ -170,7 +170,7 @@ def _show(counts: Counts, bars: NewestBars) -> None:
         return
     table = Table("venue", "symbol", "second", "open", "high", "low", "close", "volume", "trades", "version")
     for row in rows[:8]:
-        prices = (f"{row[name].normalize():f}" for name in ("open", "high", "low", "close", "volume"))
+        prices = (plain(row[name]) for name in ("open", "high", "low", "close", "volume"))
         second = f"{row['window_start']:%H:%M:%S}"
         table.add_row(row["exchange"], row["symbol"], second, *prices, str(row["trade_count"]), str(row["version"]))
     stderr.print(table)
