@@ -15,6 +15,7 @@ _NO_LEADER: Final = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._NOENT,  # the client's own word for it: "No leaders found"
 )
 Bound = datetime | Mapping[int, int] | None  # a log time, an offset a partition, or the log's own edge
 
