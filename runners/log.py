@@ -16,6 +16,8 @@ _NO_LEADER: Final = (
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._NOENT,  # the client's own word for it: "No leaders found"
+    KafkaError.UNKNOWN_LEADER_EPOCH,  # the client heard of a new leader before the broker it asks did
+    KafkaError.FENCED_LEADER_EPOCH,
 )
 Bound = datetime | Mapping[int, int] | None  # a log time, an offset a partition, or the log's own edge
 
