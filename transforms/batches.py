@@ -111,15 +111,6 @@ class EventBatch:
             self.topic, instruments, rows, self.values.slice(start, length), self.keys.slice(start, length), headers
         )
 
-    @staticmethod
-    def concat(batches: Sequence["EventBatch"]) -> "EventBatch":
-        """Rows of all batches (none with headers), in order, over one table of instruments."""
-        instruments, rows = joined([(batch.instruments, batch.rows) for batch in batches])
-        values = pa.concat_arrays([batch.values for batch in batches])
-        return EventBatch(
-            batches[0].topic, instruments, rows, values, pa.concat_arrays([batch.keys for batch in batches]), {}
-        )
-
     def raw(self) -> RawBatch:
         """The records as they were read."""
         rows = self.rows
@@ -138,8 +129,8 @@ class EventBatch:
         parts = [
             self.topic.encode(),
             pack_rows(self.instruments, self.rows),
-            *_packed(self.values),
-            *_packed(self.keys),
+            *pack_binary(self.values),
+            *pack_binary(self.keys),
             pickle.dumps(self.headers) if self.headers else b"",
         ]
         return b"".join([struct.pack("<7I", *(len(part) for part in parts)), *parts])
@@ -158,8 +149,8 @@ class EventBatch:
             str(parts[0], "utf-8"),
             instruments,
             rows,
-            _unpacked(parts[2], parts[3]),
-            _unpacked(parts[4], parts[5]),
+            unpack_binary(parts[2], parts[3]),
+            unpack_binary(parts[4], parts[5]),
             headers,
         )
 
@@ -183,9 +174,9 @@ def unpack_rows(data: bytes | memoryview, dtype: np.dtype[np.void] = EVENT_ROW) 
 def narrowed(instruments: Sequence[Instrument], rows: Rows) -> tuple[list[Instrument], Rows]:
     """A copy of the rows over a table of only the instruments they use."""
     rows = rows.copy()
-    used, local = np.unique(rows["instrument"], return_inverse=True)
-    rows["instrument"] = local
-    return [instruments[code] for code in used.tolist()], rows
+    used = np.bincount(rows["instrument"], minlength=len(instruments)) > 0
+    rows["instrument"] = (np.cumsum(used) - 1)[rows["instrument"]]
+    return [instruments[code] for code in np.flatnonzero(used).tolist()], rows
 
 
 def joined(parts: Sequence[tuple[Sequence[Instrument], Rows]]) -> tuple[list[Instrument], Rows]:
@@ -204,7 +195,7 @@ def _taken(headers: dict[int, list[Header]], rows: Ints) -> dict[int, list[Heade
     return {new: headers[old] for new, old in enumerate(rows.tolist()) if old in headers} if headers else {}
 
 
-def _packed(values: pa.BinaryArray) -> tuple[bytes, memoryview]:
+def pack_binary(values: pa.BinaryArray) -> tuple[bytes, memoryview]:
     """Lengths (-1 for null) and exactly the bytes they cover, the latter without a copy."""
     _, offsets, data = values.buffers()
     ends = np.frombuffer(offsets, "<i4", len(values) + 1, 4 * values.offset) if len(values) else np.zeros(1, "<i4")
@@ -214,7 +205,8 @@ def _packed(values: pa.BinaryArray) -> tuple[bytes, memoryview]:
     return lengths.tobytes(), memoryview(data)[int(ends[0]) : int(ends[-1])] if data is not None else memoryview(b"")
 
 
-def _unpacked(lengths: memoryview, data: memoryview) -> pa.BinaryArray:
+def unpack_binary(lengths: memoryview, data: memoryview) -> pa.BinaryArray:
+    """The inverse of pack_binary; a view into `data`."""
     sizes = np.frombuffer(lengths, "<i4") if len(lengths) else np.empty(0, "<i4")
     ends = np.zeros(len(sizes) + 1, "<i4")
     np.cumsum(np.maximum(sizes, 0), out=ends[1:])

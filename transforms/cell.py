@@ -25,10 +25,12 @@ from apache_beam.transforms.userstate import (
 )
 from apache_beam.utils.timestamp import Timestamp
 
+from schemas.event import TRADE
 from schemas.units import US_PER_S
 from transforms import dedup, second_bars
 from transforms.bar_columns import second_bar_batch, version
-from transforms.batches import EventBatch, Rows, joined, narrowed, pack_rows, unpack_rows
+from transforms.batches import EventBatch, joined, pack_rows, unpack_rows
+from transforms.exact import Words
 from transforms.late import late_rows
 from transforms.metrics import count
 from transforms.rejects import reject_rows
@@ -36,7 +38,7 @@ from transforms.rejects import reject_rows
 CellKey = tuple[int, int]  # (event second since the epoch, shard)
 
 _CLOSED: Final = b"closed"
-_MAX_CHUNKS: Final = 16  # chunks of state before they are rewritten as one
+_MAX_CHUNKS: Final = 8  # of what a cell remembers, before they are merged
 _MARK_KEPT_US: Final = 3_600 * US_PER_S
 _REVISION_US: Final = 250_000  # revisions of a bar go out at most this often, by the log's clock
 
@@ -72,36 +74,34 @@ class _CellState:
     def is_published(self) -> bool:
         return bool(self._mark) and not self.is_closed
 
-    def known(self) -> list[Rows]:
-        """What was read before, as SEEN_ROW."""
-        waiting = [dedup.seen_rows(unpack_rows(chunk)[1]) for chunk in self._pending.read()]
-        return waiting + [np.frombuffer(chunk, dedup.SEEN_ROW) for chunk in self._seen.read()]
+    def known(self) -> list[Words]:
+        """What was read before."""
+        return [dedup.seen_from_bytes(chunk) for chunk in self._seen.read()]
 
-    def add(self, batch: EventBatch) -> None:
-        """Remember rows whose bar is still to be folded."""
+    def add(self, batch: EventBatch, known: list[Words]) -> None:
+        """Remember rows; `known` is what was remembered so far. Trades wait for their bar to be folded."""
         if self.is_new:
             self._bars.write(b"")
-        chunks = list(self._pending.read())
-        if len(chunks) >= _MAX_CHUNKS:
-            self._pending.clear()
-            self._pending.add(pack_rows(*joined([unpack_rows(chunk) for chunk in chunks])))
-        self._pending.add(pack_rows(*narrowed(batch.instruments, batch.rows)))
+        seen = dedup.seen_rows(batch.rows)
+        if len(known) >= _MAX_CHUNKS:
+            self._seen.clear()
+            seen = dedup.merged_seen([*known, seen])
+        self._seen.add(seen.tobytes())
+        trades = batch.rows[batch.rows["event_type"] == TRADE]
+        if len(trades):
+            self._pending.add(pack_rows(batch.instruments, trades))
 
     def unpublished(self, second: int) -> pa.RecordBatch | None:
         """Fold what waits; the bars that grew since they went out last, as BAR records."""
         chunks = list(self._pending.read())
-        if not chunks or self.is_closed:
+        if self.is_closed or (self.is_published and not chunks):
             return None
-        instruments, rows = joined([unpack_rows(chunk) for chunk in chunks])
         folded = second_bars.SecondBars.from_bytes(self._mark) if self._mark else second_bars.NONE
-        folded = second_bars.fold(folded, instruments, rows, self._grace_us)
-        seen = b"".join([*self._seen.read(), dedup.seen_rows(rows).tobytes()])
+        folded = second_bars.fold(folded, *joined([unpack_rows(chunk) for chunk in chunks]), self._grace_us)
         grown = np.flatnonzero(version(folded.bars) > folded.bars["published"])
         batch = second_bar_batch(second, folded, grown) if len(grown) else None
         folded.bars["published"][grown] = version(folded.bars)[grown]
         self._pending.clear()
-        self._seen.clear()
-        self._seen.add(seen)
         self._mark = folded.to_bytes()
         self._bars.write(self._mark)
         return batch
@@ -151,7 +151,8 @@ class _FoldCell(beam.DoFn):  # type: ignore[misc]
         yield from self._accept(key, batch, state)
 
     def _accept(self, key: CellKey, batch: EventBatch, state: _CellState) -> Iterator[Any]:
-        verdicts = dedup.verdicts(batch.rows, state.known())
+        known = state.known()
+        verdicts = dedup.verdicts(batch.rows, known)
         conflicts = np.flatnonzero(verdicts == dedup.CONFLICT)
         if len(conflicts):
             count("identity_conflicts", len(conflicts))
@@ -169,7 +170,7 @@ class _FoldCell(beam.DoFn):  # type: ignore[misc]
         count("events_unique", len(rows) - copies)
         count("events_duplicate", copies)
         batch = EventBatch(batch.topic, batch.instruments, rows, batch.values, batch.keys, batch.headers)
-        state.add(batch)
+        state.add(batch, known)
         yield key, batch
 
     @on_timer(PUBLISH)
@@ -225,7 +226,7 @@ class FoldCells(beam.PTransform):  # type: ignore[misc]
     In:     (CellKey, EventBatch), each batch of one cell.
     Out:    .events unique events at once, later copies marked `copy`; .bars BAR records of 1 s when the log's clock
             passes end + grace, again when they grow; .late stragglers of closed cells; .bad identity conflicts.
-    Cost:   about 100 bytes an event until its bar is out, then 32 until end + horizon + slack; one crossing.
+    Cost:   32 bytes an event until end + horizon + slack, and 100 a trade until its bar is out; one crossing.
     Errors: identity_conflict; cell_closed (0 in a healthy run).
     Source: docs/specs/market_data.md, step 5.
     """

@@ -6,10 +6,10 @@ what it adds.
 """
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,9 @@ from schemas.event import EVENT
 from schemas.late import LATE
 from schemas.records import Record
 from schemas.reject import REJECT
-from transforms.batches import EventBatch
-from transforms.event_columns import event_columns
+from transforms import dedup
+from transforms.event_rows import event_table
+from transforms.exact import Ints, Words
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,21 @@ class Dataset:
     def merged(self, tables: Sequence[pa.Table]) -> pa.Table:
         """The content of a file from its pieces: united and sorted, in one chunk."""
         table = pa.concat_tables([piece.cast(self.record.arrow) for piece in tables])
-        table = self.unite(table.combine_chunks())
+        table = self.unite(table.combine_chunks()).combine_chunks()
+        if _in_order(table, self.sort_by):
+            return table
         return table.sort_by([(name, "ascending") for name in self.sort_by]).combine_chunks()
+
+
+def _in_order(table: pa.Table, names: Sequence[str]) -> bool:
+    """Whether the rows ascend by these columns already, which most pieces do: much cheaper than to sort them again."""
+    undecided = np.ones(max(len(table) - 1, 0), np.bool_)
+    for column in (table[name].combine_chunks() for name in names):
+        before, after = column[:-1], column[1:]
+        if (undecided & pc.greater(before, after).to_numpy(zero_copy_only=False)).any():
+            return False
+        undecided &= pc.equal(before, after).to_numpy(zero_copy_only=False)
+    return True
 
 
 def ipc_bytes(batch: pa.RecordBatch) -> bytes:
@@ -61,63 +75,59 @@ def _ipc_table(pieces: Sequence[bytes]) -> pa.Table:
     return pa.concat_tables([pa.ipc.open_stream(piece).read_all() for piece in pieces])
 
 
-def _event_table(pieces: Sequence[bytes]) -> pa.Table:
-    batches = [EventBatch.from_bytes(piece) for piece in pieces]
-    return pa.concat_tables([_events(batch) for batch in _merged_runs(batches)])
-
-
-def _merged_runs(batches: Sequence[EventBatch]) -> Iterator[EventBatch]:
-    """Batches joined where headers do not stand in the way: one large decode instead of many small ones."""
-    plain = [batch for batch in batches if not batch.headers]
-    if plain:
-        yield EventBatch.concat(plain)
-    yield from (batch for batch in batches if batch.headers)
-
-
-def _events(batch: EventBatch) -> pa.Table:
-    none = pa.array([[]], EVENT.arrow.field("copies").type)
-    columns: dict[str, Any] = event_columns(batch)
-    columns["copies"] = none.take(pa.array(np.zeros(len(batch), np.int64)))
-    return pa.table([columns[name] for name in EVENT.arrow.names], schema=EVENT.arrow)
-
-
 def unite_events(table: pa.Table) -> pa.Table:
     """One row an identity and event time, the one that lies first in the log; the others' places are its `copies`.
 
     An identity met at another event time is another event: cells are of one second, and copies have equal content.
     """
-    partition, offset = table["partition"].to_numpy(), table["offset"].to_numpy()
-    time_us = table["event_time"].cast(pa.int64()).to_numpy()
-    identity = np.frombuffer(b"".join(table["identity"].to_pylist()), "<u8").reshape(-1, 2)
-    order = np.lexsort((offset, partition, time_us, identity[:, 0], identity[:, 1]))
-    ordered, times = identity[order], time_us[order]
-    first = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1) | (times[1:] != times[:-1])])
-    if first.all():
+    identity = _identity_words(table["identity"])
+    repeated = np.flatnonzero(dedup.repeated(dedup.keys(*identity)))
+    if not len(repeated):
         return table
-    starts = np.flatnonzero(first)
-    united = table.take(pa.array(order[starts]))
-    sizes = np.diff(np.append(starts, len(order)))
-    copies = united["copies"].to_pylist()
-    for row in np.flatnonzero(sizes > 1).tolist():
-        members = order[starts[row] : starts[row] + sizes[row]]
-        copies[row] = _other_places(members, partition, offset, table["copies"])
-    index = united.schema.get_field_index("copies")
-    field = united.schema.field(index)
-    return united.set_column(index, field, pa.array(copies, field.type))
+    partition, offset = (table[name].to_numpy() for name in ("partition", "offset"))
+    time_us = table["event_time"].cast(pa.int64()).to_numpy()
+    hi, lo = identity
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row, *key in zip(
+        *(part.tolist() for part in (repeated, *(c[repeated] for c in (hi, lo, time_us)))), strict=True
+    ):
+        groups.setdefault(tuple(key), []).append(row)
+    owner = np.arange(len(table))  # the row that a row is a copy of, or the row itself
+    for rows in groups.values():
+        owner[rows] = min(rows, key=lambda row: (partition[row], offset[row]))
+    first = owner == np.arange(len(table))
+    united = table.filter(pa.array(first))
+    at = table.schema.get_field_index("copies")
+    copies = _copies(table["copies"].combine_chunks(), owner, partition, offset, np.flatnonzero(first))
+    return united.set_column(at, table.schema.field(at), copies)
 
 
-def _other_places(
-    rows: npt.NDArray[np.int64],
-    partition: npt.NDArray[np.int32],
-    offset: npt.NDArray[np.int64],
-    copies: pa.ChunkedArray,
-) -> list[dict[str, int]]:
-    """The places of these rows and of their copies, without the first row's own."""
-    places = {(int(partition[row]), int(offset[row])) for row in rows.tolist()}
-    for row in rows.tolist():
-        places |= {(copy["partition"], copy["offset"]) for copy in copies[row].as_py()}
-    places.discard((int(partition[rows[0]]), int(offset[rows[0]])))
-    return [{"partition": p, "offset": o} for p, o in sorted(places)]
+def _identity_words(column: pa.ChunkedArray) -> tuple[Words, Words]:
+    whole = column.combine_chunks()
+    words = np.frombuffer(whole.buffers()[1], "<u8", 2 * len(whole), 16 * whole.offset).reshape(-1, 2)
+    return words[:, 0], words[:, 1]
+
+
+def _copies(
+    known: pa.ListArray, owner: Ints, partition: Ints, offset: Ints, first: npt.NDArray[np.intp]
+) -> pa.ListArray:
+    """Of each row of `first` the places of its other rows and of what they knew as copies, without its own, sorted."""
+    listed = known.flatten()
+    places = np.stack(
+        [
+            np.concatenate([owner, np.repeat(owner, known.value_lengths().to_numpy())]),
+            np.concatenate([partition, listed.field("partition").to_numpy()]),
+            np.concatenate([offset, listed.field("offset").to_numpy()]),
+        ],
+        axis=1,
+    )
+    own = (places[:, 1] == partition[places[:, 0]]) & (places[:, 2] == offset[places[:, 0]])
+    places = np.unique(places[~own], axis=0)
+    ends = np.searchsorted(places[:, 0], first, "right")
+    kind = known.type
+    children = [pa.array(places[:, 1].astype(np.int32)), pa.array(np.ascontiguousarray(places[:, 2]))]
+    structs = pa.StructArray.from_arrays(children, fields=list(kind.value_type))
+    return pa.ListArray.from_arrays(pa.array(np.append(0, ends).astype(np.int32)), structs, type=kind)
 
 
 def unite_bars(table: pa.Table) -> pa.Table:
@@ -141,7 +151,7 @@ def _first_of(table: pa.Table, keys: tuple[str, ...], highest: str, of_each: str
     return ordered.filter(pa.array(changed))
 
 
-EVENTS: Final = Dataset("events", EVENT, 10, ("event_time", "partition", "offset"), _event_table, unite_events)
+EVENTS: Final = Dataset("events", EVENT, 10, ("event_time", "partition", "offset"), event_table, unite_events)
 BARS: Final = Dataset("bars", BAR, 60, ("window_start", "interval_s", "exchange", "symbol"), _ipc_table, unite_bars)
 LATE_EVENTS: Final = Dataset("late", LATE, 60, ("event_time", "partition", "offset"), _ipc_table, unite_places)
 REJECTS: Final = Dataset("rejects", REJECT, 60, ("partition", "offset"), _ipc_table, unite_places)

@@ -19,10 +19,8 @@ COPY: Final = 1
 AGAIN: Final = 2
 CONFLICT: Final = 3
 
-# What is remembered of a record once its bar is out: 32 bytes.
-SEEN_ROW = np.dtype([("identity_hi", "<u8"), ("identity_lo", "<u8"), ("content", "<u8"), ("place", "<u8")])
-
 _OFFSET_BITS: Final = 44  # 1.7e13 records a partition, 2**20 partitions
+_COLUMNS: Final = 4  # of what is remembered of a record: key, identity_lo, content, place; 32 bytes
 
 
 def places(rows: Rows) -> Words:
@@ -30,62 +28,82 @@ def places(rows: Rows) -> Words:
     return (rows["partition"].astype(np.uint64) << np.uint64(_OFFSET_BITS)) | rows["offset"].astype(np.uint64)
 
 
-def seen_rows(rows: Rows) -> Rows:
-    """EVENT_ROW rows as SEEN_ROW rows."""
-    seen = np.empty(len(rows), SEEN_ROW)
-    for name in ("identity_hi", "identity_lo", "content"):
-        seen[name] = rows[name]
-    seen["place"] = places(rows)
+def keys(identity_hi: Words, identity_lo: Words) -> Words:
+    """One word of each identity to search by; (key, identity_lo) says as much as the identity itself."""
+    return mix64(identity_hi) ^ identity_lo
+
+
+def repeated(words: Words) -> npt.NDArray[np.bool_]:
+    """Whether another row has the same word."""
+    order = np.argsort(words)
+    ordered = words[order]
+    same = ordered[1:] == ordered[:-1]
+    found = np.zeros(len(words), np.bool_)
+    found[order[1:][same]] = True
+    found[order[:-1][same]] = True
+    return found
+
+
+def seen_rows(rows: Rows) -> Words:
+    """What is remembered of EVENT_ROW rows: (4, n) words, sorted by key."""
+    key = keys(rows["identity_hi"], rows["identity_lo"])
+    order = np.argsort(key)
+    seen = np.empty((_COLUMNS, len(rows)), np.uint64)
+    for column, words in enumerate((key, rows["identity_lo"], rows["content"], places(rows))):
+        seen[column] = words[order]
     return seen
 
 
-def verdicts(rows: Rows, known: Sequence[Rows]) -> npt.NDArray[np.uint8]:
-    """NEW, COPY, AGAIN or CONFLICT for each row, in reading order; `known` are SEEN_ROW arrays read before.
+def seen_from_bytes(chunk: bytes) -> Words:
+    """The inverse of seen_rows(...).tobytes()."""
+    return np.frombuffer(chunk, np.uint64).reshape(_COLUMNS, -1)
 
-    Only rows whose 64-bit key meets another are looked at one by one, by the whole 128-bit identity.
+
+def merged_seen(chunks: Sequence[Words]) -> Words:
+    """Several seen_rows as one."""
+    joined = np.concatenate(chunks, axis=1)
+    return joined[:, np.argsort(joined[0], kind="stable")]
+
+
+def verdicts(rows: Rows, known: Sequence[Words]) -> npt.NDArray[np.uint8]:
+    """NEW, COPY, AGAIN or CONFLICT for each row, in reading order; `known` are seen_rows of what was read before.
+
+    Only rows whose key meets another are looked at one by one, by the whole 128-bit identity.
     """
     result = np.full(len(rows), NEW, np.uint8)
-    keys = _keys(rows)
-    known_keys = np.concatenate([_keys(part) for part in known]) if known else np.empty(0, np.uint64)
-    suspects = np.flatnonzero(_repeated(keys) | np.isin(keys, known_keys))
-    if not len(suspects):
+    key = keys(rows["identity_hi"], rows["identity_lo"])
+    order = np.argsort(key, kind="stable")
+    ordered = key[order]
+    met = np.zeros(len(rows), np.bool_)
+    same = ordered[1:] == ordered[:-1]
+    met[1:] |= same
+    met[:-1] |= same
+    for seen in known:
+        at = np.searchsorted(seen[0], ordered)
+        met |= seen[0][np.minimum(at, seen.shape[1] - 1)] == ordered
+    if not met.any():
         return result
-    by_identity = _by_identity(known, known_keys, keys[suspects])
-    incoming = seen_rows(rows[suspects])
-    for row, (hi, lo, content, place) in zip(suspects.tolist(), incoming.tolist(), strict=True):
-        found = by_identity.setdefault((hi, lo), (content, set()))
-        if place in found[1]:
+    read = _read_before(known, ordered[met])
+    suspects = np.sort(order[met])
+    words = (column[suspects].tolist() for column in (key, rows["identity_lo"], rows["content"], places(rows)))
+    for row, word, low, content, place in zip(suspects.tolist(), *words, strict=True):
+        first, found = read.setdefault((word, low), (content, set()))
+        if place in found:
             result[row] = AGAIN
-        elif found[0] != content:
+        elif first != content:
             result[row] = CONFLICT
         else:
-            result[row] = COPY if found[1] else NEW
-            found[1].add(place)
+            result[row] = COPY if found else NEW
+            found.add(place)
     return result
 
 
-def _keys(rows: Rows) -> Words:
-    return mix64(rows["identity_hi"]) ^ rows["identity_lo"]
-
-
-def _repeated(keys: Words) -> npt.NDArray[np.bool_]:
-    order = np.argsort(keys)
-    ordered = keys[order]
-    same = ordered[1:] == ordered[:-1]
-    repeated = np.zeros(len(keys), np.bool_)
-    repeated[order[1:][same]] = True
-    repeated[order[:-1][same]] = True
-    return repeated
-
-
-def _by_identity(
-    known: Sequence[Rows], known_keys: Words, wanted: Words
-) -> dict[tuple[int, int], tuple[int, set[int]]]:
-    """identity -> (content, places read) of the known rows that may match."""
-    found: dict[tuple[int, int], tuple[int, set[int]]] = {}
-    if not len(known_keys):
-        return found
-    rows = np.concatenate(known)[np.isin(known_keys, wanted)]
-    for hi, lo, content, place in rows.tolist():
-        found.setdefault((hi, lo), (content, set()))[1].add(place)
-    return found
+def _read_before(known: Sequence[Words], wanted: Words) -> dict[tuple[int, int], tuple[int, set[int]]]:
+    """(key, identity_lo) -> (content, places read) of the known rows with one of these keys (sorted)."""
+    read: dict[tuple[int, int], tuple[int, set[int]]] = {}
+    for seen in known:
+        starts, stops = (np.searchsorted(seen[0], wanted, side) for side in ("left", "right"))
+        for at in np.flatnonzero(starts < stops).tolist():
+            for word, low, content, place in seen[:, starts[at] : stops[at]].T.tolist():
+                read.setdefault((word, low), (content, set()))[1].add(place)
+    return read

@@ -1,4 +1,4 @@
-"""Event batches as the columns of EVENT and LATE records."""
+"""Events as the columns of EVENT and LATE records."""
 
 from typing import Any
 
@@ -6,17 +6,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.event import EVENT_FIELDS, SIDES
+from schemas.event import EVENT, EVENT_FIELDS, SIDES
 from schemas.records import TIMESTAMP
-from transforms.batches import EventBatch
-from transforms.decode import protobuf_fields, with_header_ids
+from transforms.batches import Rows
+from transforms.decode import protobuf_fields
 
 
-def event_columns(batch: EventBatch) -> dict[str, Any]:
-    """Columns of EVENT_FIELDS: what the record says, where it lies and who it is."""
-    rows = batch.rows
-    fields = protobuf_fields(with_header_ids(batch.values, batch.headers))
-    side = np.where(np.isin(fields["side"].to_numpy(), (1, 2)), fields["side"].to_numpy(), 0)
+def event_columns(topics: pa.StringArray, rows: Rows, values: pa.BinaryArray) -> dict[str, Any]:
+    """Columns of EVENT_FIELDS: what the messages (`values`) say, and where they lie and who they are (`rows`)."""
+    fields = protobuf_fields(values)
+    side = fields["side"].to_numpy()
+    side = np.where((side == 1) | (side == 2), side, 0)
     identity = np.ascontiguousarray(np.stack([rows["identity_hi"], rows["identity_lo"]], axis=1))
     columns: dict[str, Any] = {
         "exchange": fields["exchange"],
@@ -28,7 +28,7 @@ def event_columns(batch: EventBatch) -> dict[str, Any]:
         "side": pa.array(SIDES, pa.utf8()).take(pa.array(side)),
         "sequence": fields["sequence"],
         "received_at": fields["received_at"].cast(TIMESTAMP),
-        "topic": pa.array([batch.topic] * len(rows), pa.utf8()),
+        "topic": topics,
         "partition": pa.array(np.ascontiguousarray(rows["partition"])),
         "offset": pa.array(np.ascontiguousarray(rows["offset"])),
         "log_time": pa.array(np.ascontiguousarray(rows["log_time_us"])).cast(TIMESTAMP),
@@ -36,6 +36,12 @@ def event_columns(batch: EventBatch) -> dict[str, Any]:
     }
     columns |= {name: _null_for_empty(fields[name]) for name in ("trade_id", "event_id", "source")}
     return {field.name: columns[field.name] for field in EVENT_FIELDS}
+
+
+def no_copies(count: int) -> pa.ListArray:
+    """The column `copies` of events that have none."""
+    kind = EVENT.arrow.field("copies").type
+    return pa.ListArray.from_arrays(np.zeros(count + 1, np.int32), pa.array([], kind.value_type), type=kind)
 
 
 def _null_for_empty(text: pa.StringArray) -> pa.StringArray:

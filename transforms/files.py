@@ -32,6 +32,7 @@ from schemas.units import US_PER_S
 from transforms.batches import EventBatch
 from transforms.cell import CellKey
 from transforms.datasets import Dataset, ipc_bytes
+from transforms.event_rows import pack_events
 from transforms.metrics import count
 from transforms.roll_up import ShardBars
 
@@ -66,7 +67,7 @@ def event_pieces(element: tuple[CellKey, EventBatch], dataset: Dataset) -> Itera
     """Events of a cell, for the file of their event time."""
     (second, shard), batch = element
     newest_us = int(batch.rows["log_time_us"].max())
-    yield _piece(second // dataset.window_s * dataset.window_s, shard, newest_us, batch.to_bytes())
+    yield _piece(second // dataset.window_s * dataset.window_s, shard, newest_us, pack_events(batch))
 
 
 def bar_pieces(element: ShardBars, dataset: Dataset) -> Iterator[Piece]:

@@ -52,14 +52,6 @@ def test_take_reorders_headers_with_their_rows() -> None:
     assert three().take(np.array([2, 1, 0])).headers == {0: [("h", b"")], 2: [("h", b"1"), ("n", None)]}
 
 
-def test_concat_unites_the_tables_of_instruments() -> None:
-    batch = three()
-    batch = EventBatch(batch.topic, batch.instruments, batch.rows, batch.values, batch.keys, {})
-    both = EventBatch.concat([batch.slice(1, 3), batch.slice(0, 1)])
-    assert [both.instruments[code][1] for code in both.rows["instrument"]] == ["Ω-ユーロ", "A", "A"]
-    assert both.values.to_pylist() == [batch.values[row].as_py() for row in (1, 2, 0)]
-
-
 def test_raw_gives_back_the_records_as_read() -> None:
     log = Log()
     log.add(trade(1), partition=2, key=b"k", headers=[("h", None)], log_time_us=1_700_000_000_123_000)

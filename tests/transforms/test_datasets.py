@@ -15,6 +15,7 @@ from tests.transforms.build_events import events
 from transforms.bar_columns import second_bar_batch
 from transforms.batches import EventBatch
 from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, Dataset, ipc_bytes
+from transforms.event_rows import pack_events
 from transforms.late import late_rows
 from transforms.rejects import reject_rows
 from transforms.second_bars import NONE, fold
@@ -31,7 +32,7 @@ def batch_of(rows: Rows) -> EventBatch:
 
 
 def event_table(rows: Rows) -> pa.Table:
-    return EVENTS.table([batch_of(rows).to_bytes()])
+    return EVENTS.table([pack_events(batch_of(rows))])
 
 
 def bar_table(rows: Rows) -> pa.Table:
@@ -98,7 +99,7 @@ def test_events_with_and_without_headers_lie_in_one_table() -> None:
     log.add(trade(0), headers=[("horizon-event-id", b"h")])
     log.add(trade(1, symbol="B", event_id="f"))
     log.add(trade(2, symbol="C"))
-    pieces = [events(log).slice(row, row + 1).to_bytes() for row in range(3)]
+    pieces = [pack_events(events(log).slice(row, row + 1)) for row in range(3)]
     merged = EVENTS.merged([EVENTS.table(pieces)])
     assert merged["event_id"].to_pylist() == ["h", "f", None]
     assert merged["symbol"].to_pylist() == ["BTC-USDT", "B", "C"]

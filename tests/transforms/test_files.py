@@ -12,6 +12,7 @@ from tests.testing import Log, trade
 from tests.transforms.build_events import events
 from transforms import files
 from transforms.datasets import EVENTS, REJECTS
+from transforms.event_rows import pack_events
 from transforms.files import event_pieces, reject_pieces, write_file
 from transforms.rejects import reject_rows
 from transforms.split import split_by_cell
@@ -23,7 +24,7 @@ def table(count: int = 30) -> pa.Table:
     log = Log()
     for number in range(count):
         log.add(trade(number * 1_000, trade_id=str(number // 2)), partition=number % 3)
-    return EVENTS.table([events(log).to_bytes()])
+    return EVENTS.table([pack_events(events(log))])
 
 
 def only_file(root: Path) -> Path:

@@ -1,0 +1,51 @@
+"""What every measurement shares: the conditions it ran under, and simulated events on a topic of its own."""
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+
+from runners.publish import PublishBatch, publish_batches
+from runners.simulate import Market, MarketConfig, Truth
+from runners.topic_specs import TopicSpec
+from runners.topics import apply_topics, read_specs
+
+
+def conditions() -> str:
+    """One line: what the figures depend on."""
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    load = os.getloadavg()[0]
+    return (
+        f"{os.cpu_count()} cores, {memory_gib:.0f} GiB, Python {platform.python_version()}; broker, Flink, workers and "
+        f"load generator on this one machine; load average before the run {load:.1f}"
+    )
+
+
+def make_topics(bootstrap_servers: str, raw: str, prefix: str) -> None:
+    """The input topic `raw` (12 partitions, unlimited retention) and the output topics below `prefix`."""
+    outputs = [
+        TopicSpec(f"{prefix}.{spec.name.partition('.')[2]}", spec.partitions, spec.replication, spec.config)
+        for spec in read_specs()
+        if spec.name != "md.events.raw"
+    ]
+    apply_topics(bootstrap_servers, [TopicSpec(raw, 12, 1, {"retention.ms": "-1"}), *outputs])
+
+
+def market(events: int, rate: float, start_us: int, instruments: int = 48) -> Market:
+    """The market of all figures: `events` records, bursts and duplicates included, `rate` a second of event time."""
+    return Market(MarketConfig(rate=rate, count=events, instruments=instruments), start_us)
+
+
+def preload(bootstrap_servers: str, topic: str, source: Market) -> tuple[Truth, float]:
+    """Put the whole market on the topic as fast as it goes; what must come out of it, and the seconds it took."""
+    truth = Truth()
+
+    def batches() -> Iterator[PublishBatch]:
+        nonlocal truth
+        for batch in source.batches():
+            truth += batch.truth
+            yield PublishBatch(batch.keys, batch.values, batch.log_time_ms)
+
+    began = time.perf_counter()
+    publish_batches(bootstrap_servers, topic, batches())
+    return truth, time.perf_counter() - began
