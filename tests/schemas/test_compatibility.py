@@ -9,8 +9,8 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorP
 
 from schemas import market_data_pb2
 from schemas.bar import BAR
-from schemas.compatibility import arrow_shape, avro_shape, unsafe_changes, unsafe_proto_changes
 from schemas.records import Field, Record
+from tests.schemas.compatibility import arrow_shape, avro_shape, unsafe_changes, unsafe_proto_changes
 
 NOTE = Field("note", pa.utf8(), "a remark", "-", "test", null="none")
 

@@ -12,8 +12,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from schemas import market_data_pb2
 from schemas.avro import RECORDS, encode
-from schemas.compatibility import Shape, arrow_shape, avro_shape, unsafe_changes, unsafe_proto_changes
 from schemas.records import Record
+from tests.schemas.compatibility import Shape, arrow_shape, avro_shape, unsafe_changes, unsafe_proto_changes
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "schemas"
 BY_NAME = pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
