@@ -160,9 +160,9 @@ def _write_png(file: Path, bars: Sequence[Bar]) -> None:
     prices.set_title(title_of(bars), fontsize=10)
     prices.ticklabel_format(axis="y", useOffset=False)
     volumes.set_ylabel("volume")
-    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+    locator = AutoDateLocator()
     volumes.xaxis.set_major_locator(locator)
-    volumes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    volumes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     for axes in (prices, volumes):
         axes.grid(color="#e6e6e6")
         axes.set_axisbelow(True)

@@ -90,10 +90,10 @@ class Log:
         oldest = max(self._log_times_ms(whole), default=0) if whole else 0
         return Manifest(stretches, oldest * 1_000, newest * 1_000)
 
-    def _bound(self, bound: Bound) -> Mapping[int, int]:
+    def _bound(self, bound: Bound) -> dict[int, int]:
         if bound is None:
             return {}
-        return self.at(bound) if isinstance(bound, datetime) else bound
+        return self.at(bound) if isinstance(bound, datetime) else dict(bound)
 
     def _ask(self, spec: OffsetSpec) -> dict[int, Any]:
         wanted = {TopicPartition(self.topic, partition): spec for partition in self.partitions()}

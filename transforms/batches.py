@@ -9,6 +9,7 @@ import pickle
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -126,7 +127,7 @@ class EventBatch:
 
     def to_bytes(self) -> bytes:
         """One bytes object: lengths of the parts, then the parts."""
-        parts = [
+        parts: list[bytes | memoryview] = [
             self.topic.encode(),
             pack_rows(self.instruments, self.rows),
             *pack_binary(self.values),
@@ -217,7 +218,7 @@ def unpack_binary(lengths: memoryview, data: memoryview) -> pa.BinaryArray:
     )
 
 
-class _EventBatchCoder(beam.coders.Coder):
+class _EventBatchCoder(beam.coders.Coder):  # type: ignore[misc]
     """EventBatch as bytes between stages."""
 
     def encode(self, value: EventBatch) -> bytes:
@@ -233,7 +234,7 @@ class _EventBatchCoder(beam.coders.Coder):
         return EventBatch
 
 
-class _ArrowBatchCoder(beam.coders.Coder):
+class _ArrowBatchCoder(beam.coders.Coder):  # type: ignore[misc]
     """pa.RecordBatch as an Arrow IPC stream between stages; the schema travels along."""
 
     def encode(self, value: pa.RecordBatch) -> bytes:
@@ -249,7 +250,7 @@ class _ArrowBatchCoder(beam.coders.Coder):
     def is_deterministic(self) -> bool:
         return True
 
-    def to_type_hint(self) -> type[pa.RecordBatch]:
+    def to_type_hint(self) -> Any:
         return pa.RecordBatch
 
 

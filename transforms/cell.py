@@ -26,6 +26,7 @@ from apache_beam.transforms.userstate import (
 from apache_beam.utils.timestamp import Timestamp
 
 from schemas.event import TRADE
+from schemas.reject import RejectReason
 from schemas.units import US_PER_S
 from transforms import dedup, second_bars
 from transforms.bar_columns import second_bar_batch, version
@@ -157,7 +158,7 @@ class _FoldCell(beam.DoFn):  # type: ignore[misc]
         if len(conflicts):
             count("identity_conflicts", len(conflicts))
             details = ["an event with this identity and other content was read before"] * len(conflicts)
-            reasons = ["identity_conflict" for _ in details]
+            reasons: list[RejectReason] = ["identity_conflict" for _ in details]
             yield beam.pvalue.TaggedOutput("bad", reject_rows(batch.raw(), conflicts, "cell", reasons, details))
         accepted = np.flatnonzero(verdicts <= dedup.COPY)
         count("records_read_again", int((verdicts == dedup.AGAIN).sum()))

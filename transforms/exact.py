@@ -80,7 +80,7 @@ def mix64(value: Words) -> Words:
 
 def hash_columns(*columns: npt.NDArray[np.int64]) -> Words:
     """One 64-bit hash a row over integer columns, order of columns counts."""
-    result = np.full(len(columns[0]), 0x9E3779B97F4A7C15, np.uint64)
+    result: Words = np.full(len(columns[0]), 0x9E3779B97F4A7C15, np.uint64)
     for column in columns:
         result = mix64(result ^ column.astype(np.int64).view(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
     return result

@@ -55,7 +55,7 @@ class _JavaCoder(beam.coders.Coder):  # type: ignore[misc]
         return JAVA_CODER_URN, self._payload, ()
 
 
-@beam.coders.Coder.register_urn(JAVA_CODER_URN, bytes)  # type: ignore[misc]
+@beam.coders.Coder.register_urn(JAVA_CODER_URN, bytes)
 def _java_coder(payload: bytes, unused_components: Any, unused_context: Any) -> _JavaCoder:
     _JavaCoder.payload = payload
     return _JavaCoder(payload)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 import apache_beam as beam
 import numpy as np
@@ -54,9 +54,9 @@ def batch_of(messages: list[Message]) -> RawBatch:
     headers: dict[int, list[Header]] = {}
     for row, message in enumerate(messages):
         if found := message.headers():
-            headers[row] = found
+            headers[row] = cast(list[Header], found)  # as the client gives them; it takes other forms too
     return RawBatch(
-        topic=messages[0].topic(),
+        topic=messages[0].topic() or "",
         values=pa.array([message.value() for message in messages], pa.binary()),
         keys=pa.array([message.key() for message in messages], pa.binary()),
         partition=np.array([message.partition() for message in messages], np.int64),
@@ -84,7 +84,7 @@ def read_stretch(bootstrap_servers: str, stretch: Stretch) -> Iterator[RawBatch]
         consumer.assign([TopicPartition(stretch.topic, stretch.partition, stretch.start)])
         position = stretch.start
         while position < stretch.stop:
-            messages = consumer.consume(min(_BATCH, stretch.stop - position), timeout=_SILENCE_S)
+            messages: list[Any] = consumer.consume(min(_BATCH, stretch.stop - position), timeout=_SILENCE_S)
             if not messages:
                 raise RuntimeError(
                     f"{stretch.topic}[{stretch.partition}] gives no record at offset {position} in {_SILENCE_S:.0f} s; "

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import apache_beam as beam
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.transforms import trigger
@@ -33,7 +34,7 @@ def roll_up(batches: Sequence[pa.RecordBatch], interval_s: int, start_us: int) -
     return _rolled(columns, code[order], start_us).to_batch(interval_s)
 
 
-def _rolled(seconds: BarColumns, code: np.ndarray, start_us: int) -> BarColumns:
+def _rolled(seconds: BarColumns, code: npt.NDArray[np.int32], start_us: int) -> BarColumns:
     """Columns of 1 s bars, sorted by (code, second), as one row a code."""
     starts = np.flatnonzero(np.diff(code, prepend=-1))
     ends = np.append(starts[1:], len(code)) - 1

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -135,7 +136,7 @@ def _run(places: Endpoints, options: LiveOptions, state_dir: Path, beacons: bool
     typer.echo(f"{watch.counts()}\nsavepoint {savepoint}\nfiles {options.outputs.files_root}")
 
 
-def _follow(job: LiveJob, watch: Watch, wait, duration: float | None) -> None:  # type: ignore[no-untyped-def]
+def _follow(job: LiveJob, watch: Watch, wait: Callable[[float], bool], duration: float | None) -> None:
     """Report until told to stop. LiveError when Flink gives the job up."""
     end = time.monotonic() + duration if duration is not None else float("inf")
     before, line_at = watch.counts(), time.monotonic() + _LINE_EVERY_S

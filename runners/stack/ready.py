@@ -4,6 +4,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from runners.stack.endpoints import Blueprint, StackError
@@ -24,7 +25,7 @@ def probes(blueprint: Blueprint) -> dict[str, Probe]:
     return {
         "kafka": lambda: brokers_answer(places.bootstrap_servers, blueprint.brokers),
         "flink": lambda: flink_overview(places.flink_rest).get("slots-total") == slots,
-        **{name: lambda address=address: grpc_answers(address) for name, address in services},
+        **{name: partial(grpc_answers, address) for name, address in services},
         "workers": lambda: grpc_answers(places.worker_pool),
     }
 
