@@ -218,7 +218,7 @@ def unpack_binary(lengths: memoryview, data: memoryview) -> pa.BinaryArray:
     )
 
 
-class _EventBatchCoder(beam.coders.Coder):  # type: ignore[misc]
+class _EventBatchCoder(beam.coders.Coder):
     """EventBatch as bytes between stages."""
 
     def encode(self, value: EventBatch) -> bytes:
@@ -234,7 +234,7 @@ class _EventBatchCoder(beam.coders.Coder):  # type: ignore[misc]
         return EventBatch
 
 
-class _ArrowBatchCoder(beam.coders.Coder):  # type: ignore[misc]
+class _ArrowBatchCoder(beam.coders.Coder):
     """pa.RecordBatch as an Arrow IPC stream between stages; the schema travels along."""
 
     def encode(self, value: pa.RecordBatch) -> bytes:

@@ -114,7 +114,7 @@ class _CellState:
         self._bars.write(_CLOSED)
 
 
-class _FoldCell(beam.DoFn):  # type: ignore[misc]
+class _FoldCell(beam.DoFn):
     PENDING = BagStateSpec("pending", BytesCoder())
     SEEN = BagStateSpec("seen", BytesCoder())
     BARS = ReadModifyWriteStateSpec("bars", BytesCoder())
@@ -221,7 +221,7 @@ class Folded(NamedTuple):
     bad: beam.PCollection[pa.RecordBatch]
 
 
-class FoldCells(beam.PTransform):  # type: ignore[misc]
+class FoldCells(beam.PTransform):
     """Drop duplicates and build 1 s bars, each cell (shard, event second) for itself.
 
     In:     (CellKey, EventBatch), each batch of one cell.

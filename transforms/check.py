@@ -170,7 +170,7 @@ class Checked(NamedTuple):
     bad: beam.PCollection[pa.RecordBatch]
 
 
-class _Check(beam.DoFn):  # type: ignore[misc]
+class _Check(beam.DoFn):
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
@@ -183,7 +183,7 @@ class _Check(beam.DoFn):  # type: ignore[misc]
             yield good
 
 
-class CheckEvents(beam.PTransform):  # type: ignore[misc]
+class CheckEvents(beam.PTransform):
     """Refuse what is implausible; turn prices and volumes into integers of 1e-9.
 
     In:     DecodedBatch.

@@ -114,7 +114,7 @@ class Decoded(NamedTuple):
     bad: beam.PCollection[pa.RecordBatch]
 
 
-class _Decode(beam.DoFn):  # type: ignore[misc]
+class _Decode(beam.DoFn):
     def __init__(self, max_value_bytes: int) -> None:
         self._max_value_bytes = max_value_bytes
 
@@ -129,7 +129,7 @@ class _Decode(beam.DoFn):  # type: ignore[misc]
             yield good
 
 
-class DecodeEvents(beam.PTransform):  # type: ignore[misc]
+class DecodeEvents(beam.PTransform):
     """Decode MarketDataEvent protobufs.
 
     In:     RawBatch.

@@ -98,7 +98,7 @@ def reject_pieces(rejects: pa.RecordBatch, dataset: Dataset) -> Iterator[Piece]:
     return _by_time(rejects, dataset, "log_time")
 
 
-class _WriteFile(beam.DoFn):  # type: ignore[misc]
+class _WriteFile(beam.DoFn):
     ROWS = BagStateSpec("rows", BytesCoder())
     DUE = ReadModifyWriteStateSpec("due", VarIntCoder())
     WRITE = TimerSpec("write", TimeDomain.WATERMARK)
@@ -135,7 +135,7 @@ class _WriteFile(beam.DoFn):  # type: ignore[misc]
         due.clear()
 
 
-class WriteFiles(beam.PTransform):  # type: ignore[misc]
+class WriteFiles(beam.PTransform):
     """Write a collection as the Parquet files of one dataset.
 
     In:     whatever `pieces` cuts into (FileKey, rows).

@@ -31,7 +31,7 @@ class KafkaRecordBytes:
     """Element type of the source: one record, encoded."""
 
 
-class _JavaCoder(beam.coders.Coder):  # type: ignore[misc]
+class _JavaCoder(beam.coders.Coder):
     """A Java coder that Python does not know: bytes go through, and its payload goes back to Java unchanged."""
 
     payload: bytes = b""  # of the coder seen last; a pipeline has one Kafka source

@@ -34,7 +34,7 @@ class Judged(NamedTuple):
     late: beam.PCollection[pa.RecordBatch]
 
 
-class _Judge(beam.DoFn):  # type: ignore[misc]
+class _Judge(beam.DoFn):
     def __init__(self, horizon_us: int) -> None:
         self._horizon_us = horizon_us
 
@@ -48,7 +48,7 @@ class _Judge(beam.DoFn):  # type: ignore[misc]
             yield batch
 
 
-class JudgeLateness(beam.PTransform):  # type: ignore[misc]
+class JudgeLateness(beam.PTransform):
     """Part the events whose log lag exceeds the horizon from the others; the verdict is the same in every run.
 
     In:     EventBatch.

@@ -41,7 +41,7 @@ def newer(bars: pa.RecordBatch, published: dict[str, int]) -> tuple[pa.RecordBat
     return bars.take(pa.array(grown)), published | {names[row]: versions[row] for row in grown}
 
 
-class _KeepNewer(beam.DoFn):  # type: ignore[misc]
+class _KeepNewer(beam.DoFn):
     PUBLISHED = ReadModifyWriteStateSpec("published", BytesCoder())
     FORGET = TimerSpec("forget", TimeDomain.WATERMARK)
 
@@ -70,7 +70,7 @@ class _KeepNewer(beam.DoFn):  # type: ignore[misc]
         return iter(())
 
 
-class KeepNewer(beam.PTransform):  # type: ignore[misc]
+class KeepNewer(beam.PTransform):
     """Pass a bar on only when its version is higher than the one that passed before.
 
     In:     (shard, BAR records of one window), in the global window.

@@ -59,7 +59,7 @@ def _with_children(transforms: Any, key: str) -> set[str]:
     return {key}.union(*(_with_children(transforms, child) for child in transforms[key].subtransforms))
 
 
-class _Gather(beam.DoFn):  # type: ignore[misc]
+class _Gather(beam.DoFn):
     """Records of a bundle to batches. Bundles end by size and time, which sets what a batch costs in latency."""
 
     def start_bundle(self) -> None:
@@ -77,7 +77,7 @@ class _Gather(beam.DoFn):  # type: ignore[misc]
             yield WindowedValue(parse_records(self._records), MIN_TIMESTAMP, [GlobalWindow()])
 
 
-class ReadKafka(beam.PTransform):  # type: ignore[misc]
+class ReadKafka(beam.PTransform):
     """Read a topic without end, from the group's offsets or a savepoint.
 
     In:     nothing (a pipeline's begin).

@@ -107,7 +107,7 @@ def read_stretch(bootstrap_servers: str, stretch: Stretch) -> Iterator[RawBatch]
         consumer.close()
 
 
-class _ReadStretch(beam.DoFn):  # type: ignore[misc]
+class _ReadStretch(beam.DoFn):
     def __init__(self, bootstrap_servers: str) -> None:
         self._bootstrap_servers = bootstrap_servers
 
@@ -115,7 +115,7 @@ class _ReadStretch(beam.DoFn):  # type: ignore[misc]
         return read_stretch(self._bootstrap_servers, stretch)
 
 
-class ReadOffsets(beam.PTransform):  # type: ignore[misc]
+class ReadOffsets(beam.PTransform):
     """Read the stretches of a manifest, exactly once each.
 
     In:     nothing (a pipeline's begin).

@@ -63,7 +63,7 @@ def _in_event_time(shard_bars: ShardBars, delay_us: int) -> TimestampedValue:
     return TimestampedValue(shard_bars, Timestamp(micros=start_us + delay_us))
 
 
-class _RollUp(beam.DoFn):  # type: ignore[misc]
+class _RollUp(beam.DoFn):
     def __init__(self, interval_s: int, delay_us: int) -> None:
         self._interval_s, self._delay_us = interval_s, delay_us
 
@@ -77,7 +77,7 @@ class _RollUp(beam.DoFn):  # type: ignore[misc]
             yield element[0], roll_up(batches, self._interval_s, window.start.micros - self._delay_us)
 
 
-class RollUpBars(beam.PTransform):  # type: ignore[misc]
+class RollUpBars(beam.PTransform):
     """Bars of one larger interval from 1 s bars.
 
     In:     (shard, BAR records of 1 s of one second), again when they grew.

@@ -24,7 +24,7 @@ def split_by_cell(batch: EventBatch, shards: int) -> Iterator[tuple[CellKey, Eve
         yield (second, piece), batch.slice(start, stop)
 
 
-class _Split(beam.DoFn):  # type: ignore[misc]
+class _Split(beam.DoFn):
     def __init__(self, shards: int) -> None:
         self._shards = shards
 
@@ -32,7 +32,7 @@ class _Split(beam.DoFn):  # type: ignore[misc]
         return split_by_cell(batch, self._shards)
 
 
-class SplitByCell(beam.PTransform):  # type: ignore[misc]
+class SplitByCell(beam.PTransform):
     """Key events by their cell.
 
     In:     EventBatch.

@@ -87,7 +87,7 @@ def _place_key(row: dict[str, Any]) -> str:
     return f"{row['topic']}|{row['partition']}|{row['offset']}"
 
 
-class _Publish(beam.DoFn):  # type: ignore[misc]
+class _Publish(beam.DoFn):
     def __init__(self, bootstrap_servers: str, names: TopicNames, encode: Encode) -> None:
         self._bootstrap_servers, self._names, self._encode = bootstrap_servers, names, encode
 
@@ -145,7 +145,7 @@ class _Publish(beam.DoFn):  # type: ignore[misc]
         return self._partition_counts[topic]
 
 
-class PublishRecords(beam.PTransform):  # type: ignore[misc]
+class PublishRecords(beam.PTransform):
     """Write a collection to its topic.
 
     In:     whatever `encode` turns into messages.
