@@ -74,7 +74,8 @@ def fetch_one(artifact: Artifact, target: Path, url: str, on_bytes: OnBytes) -> 
     while attempts_left:
         before = _size(part)
         try:
-            _append(part, url, artifact.size_bytes, on_bytes)
+            if before < artifact.size_bytes:  # else an interrupted run has fetched it whole and not checked it
+                _append(part, url, artifact.size_bytes, on_bytes)
             reason = "the connection ended early"
         except urllib.error.HTTPError as error:
             raise ArtifactError(f"the repository answers {error.code} for {artifact.coordinate}") from error
