@@ -39,29 +39,42 @@ def parse_specs(text: str) -> tuple[TopicSpec, ...]:
     """Read the form of topics.toml.
 
     Raises:
-        TopicsError: it is no TOML, or a topic lacks a number.
+        TopicsError: it is no TOML, or a topic lacks a number or has what is not known.
     """
     try:
         document = tomllib.loads(text)
-        defaults = document.get("defaults", {})
-        return tuple(_spec(name, defaults, table) for name, table in document["topics"].items())
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+        defaults = _table("defaults", document.get("defaults", {}))
+        topics = _table("topics", document.get("topics"))
+        return tuple(_spec(name, defaults, _table(name, asked)) for name, asked in topics.items())
+    except ValueError as error:  # tomllib's too
         raise TopicsError(f"the topics file is wrong at {error}; runners/topics.toml shows the form") from error
 
 
-def _spec(name: str, defaults: Mapping[str, object], table: Mapping[str, object]) -> TopicSpec:
-    known = {"partitions", "replication", "config"}
-    if not table.keys() <= known:
-        raise ValueError(f"{name}: {', '.join(sorted(table.keys() - known))}")
-    whole = {**defaults, **table}
-    config = {**_settings(defaults), **_settings(table)}
-    return TopicSpec(name, int(str(whole["partitions"])), int(str(whole["replication"])), config)
+def _table(name: str, found: object) -> dict[str, object]:
+    if not isinstance(found, dict):
+        raise ValueError(f"{name}: a table is needed, was {found!r}")
+    return found
 
 
-def _settings(table: Mapping[str, object]) -> dict[str, str]:
-    config = table.get("config", {})
-    assert isinstance(config, dict)
-    return {str(key): str(value).lower() if isinstance(value, bool) else str(value) for key, value in config.items()}
+def _spec(name: str, defaults: Mapping[str, object], asked: Mapping[str, object]) -> TopicSpec:
+    unknown = asked.keys() - {"partitions", "replication", "config"}
+    if unknown:
+        raise ValueError(f"{name}: unknown {', '.join(sorted(unknown))}")
+    config = {**_settings("defaults", defaults), **_settings(name, asked)}
+    whole = {**defaults, **asked}
+    return TopicSpec(name, _number(name, "partitions", whole), _number(name, "replication", whole), config)
+
+
+def _number(name: str, key: str, table: Mapping[str, object]) -> int:
+    found = table.get(key)
+    if type(found) is not int or found < 1:  # a bool is an int, too
+        raise ValueError(f"{name}: {key} must be a number from 1, was {found!r}")
+    return found
+
+
+def _settings(name: str, table: Mapping[str, object]) -> dict[str, str]:
+    config = _table(f"{name}: config", table.get("config", {}))
+    return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in config.items()}
 
 
 def read_specs(path: Path = TOPICS_FILE) -> tuple[TopicSpec, ...]:
