@@ -1,12 +1,45 @@
 """The console command `horizon`: the one place that knows every command, and so both presets and pipelines."""
 
+from typing import Any
+
 import typer
+from rich.markup import escape
+from typer._click.core import Context  # where Typer, whose version is pinned, keeps what click's users know
+from typer._click.exceptions import NoArgsIsHelpError, UsageError
+from typer.core import TyperGroup
 
 from runners.commands import bars, compare, demo, fetch, live, peek, publish, replay, simulate, stack, topics
+from runners.commands.connection import fail
+
+EPILOG = """Examples:
+
+horizon demo                        (all of it, from nothing to the comparison)
+
+horizon stack up && horizon topics apply && horizon simulate --count 100000
+
+horizon COMMAND --help              (what it takes, with examples)
+"""
+
+
+class _Commands(TyperGroup):
+    """A command line that cannot be is told in one line, like every other error."""
+
+    def invoke(self, ctx: Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NoArgsIsHelpError:
+            raise
+        except UsageError as error:
+            command = error.ctx.command_path if error.ctx is not None else "horizon"
+            said = " ".join(error.format_message().split()).rstrip(".")
+            fail(escape(f"{said}; see `{command} --help`"), error.exit_code)
+
 
 app = typer.Typer(
     name="horizon",
+    cls=_Commands,
     help="Market-data pipelines whose replay equals the live run, bit for bit.",
+    epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

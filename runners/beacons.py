@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from confluent_kafka import KafkaException, Producer
 
-from runners.log import Log
+from runners.log import Log, LogError
 from transforms.decode import BEACON_HEADER
 
 _EVERY_S: Final = 0.5  # asking for the newest log time makes the broker read: ten times a second took 0.4 of a core
@@ -53,5 +53,5 @@ class Beacons:
         while not self._stop.wait(_EVERY_S):
             try:
                 self.send()
-            except KafkaException:
+            except (KafkaException, LogError):
                 continue  # the broker is away: its clients retry, and so does the next round

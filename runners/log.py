@@ -45,12 +45,17 @@ class Log:
     """One topic at a broker."""
 
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
         self._bootstrap_servers, self.topic = bootstrap_servers, topic
 
     def partitions(self) -> list[int]:
-        """Its partitions. LogError when there is no such topic."""
-        found = self._admin.list_topics(self.topic, timeout=_TIMEOUT_S).topics[self.topic]
+        """Its partitions. LogError when there is no such topic, or no broker answers."""
+        try:
+            found = self._admin.list_topics(self.topic, timeout=_TIMEOUT_S).topics[self.topic]
+        except KafkaException as error:
+            raise LogError(
+                f"no broker answers at {self._bootstrap_servers}; is it up? `horizon stack status`"
+            ) from error
         if found.error is not None:
             raise LogError(f"topic {self.topic}: {found.error.str()}; see `horizon topics plan`")
         return sorted(found.partitions)
@@ -101,7 +106,7 @@ class Log:
 
     def _log_times_ms(self, offsets: Mapping[int, int]) -> Iterable[int]:
         """Log times of single records, by partition and offset."""
-        consumer = Consumer({"bootstrap.servers": self._bootstrap_servers, "group.id": "horizon-look"})
+        consumer = Consumer({"bootstrap.servers": self._bootstrap_servers, "group.id": "horizon-look", "log_level": 0})
         try:
             for partition, offset in offsets.items():
                 consumer.assign([TopicPartition(self.topic, partition, offset)])

@@ -100,6 +100,7 @@ def peek(bootstrap_servers: str, topic: str, *, start: From = "last", limit: int
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap_servers,
+            "log_level": 0,  # what goes wrong is raised
             "group.id": "horizon-peek",  # never joined: partitions are assigned by hand, nothing is committed
             "enable.auto.commit": False,
             "enable.partition.eof": True,

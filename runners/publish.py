@@ -24,6 +24,7 @@ PRODUCER_SETTINGS: Final[Mapping[str, Any]] = {
     "message.timeout.ms": 60_000,
     # failures are reported one by one, success by the client's queue running empty: three times cheaper
     "delivery.report.only.error": True,
+    "log_level": 0,  # what goes wrong is raised
 }
 
 Headers = Sequence[tuple[str, bytes]]

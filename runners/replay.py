@@ -55,5 +55,5 @@ def manifest_of(out: Path) -> Manifest:
     """The manifest of a replay's directory. ReplayError when there is none."""
     try:
         return Manifest.from_json((out / MANIFEST).read_text())
-    except (FileNotFoundError, json.JSONDecodeError, KeyError) as error:
+    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ReplayError(f"{out / MANIFEST} cannot be read ({error}); is {out} a replay's directory?") from error

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from runners.commands.connection import AsJson, fail
 from runners.compare import Verdict, compare
@@ -18,8 +19,8 @@ horizon compare .horizon/data/live again
 
 
 def compare_command(
-    live: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Directory of the live run's files.")],
-    replay: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Directory of a replay.")],
+    live: Annotated[Path, typer.Argument(help="Directory of the live run's files.")],
+    replay: Annotated[Path, typer.Argument(help="Directory of a replay.")],
     grace_ms: Annotated[float, typer.Option(help="As both runs had it: which bars are final depends on it.")] = 500,
     as_json: AsJson = False,
 ) -> None:
@@ -28,10 +29,13 @@ def compare_command(
     Compared is what the replay's manifest covers. Exit code 0 when all is equal, 1 with the first difference of each
     kind otherwise, 2 when there was nothing to compare.
     """
+    for directory, command in ((live, "horizon live"), (replay, "horizon replay")):
+        if not directory.is_dir():
+            fail(escape(f"{directory} is no directory; name the one that `{command}` wrote its files to"), 2)
     try:
         verdicts = compare(live, replay, manifest_of(replay), round(grace_ms * 1_000))
     except ReplayError as error:
-        fail(error)
+        fail(error, 2)
     report(verdicts, as_json)
     if not any(verdict.live_rows for verdict in verdicts):
         fail("nothing to compare: neither directory holds rows that the manifest covers", 2)

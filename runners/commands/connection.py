@@ -26,7 +26,10 @@ BootstrapServers = Annotated[
     ),
 ]
 StateDir = Annotated[
-    Path, typer.Option("--state-dir", envvar="HORIZON_STATE_DIR", help="Where the local stack keeps its state.")
+    Path,
+    typer.Option(
+        "--state-dir", envvar="HORIZON_STATE_DIR", file_okay=False, help="Where the local stack keeps its state."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output: JSON on stdout.")]
 

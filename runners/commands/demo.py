@@ -17,7 +17,7 @@ from pipelines.outputs import Outputs
 from runners.artifacts import ArtifactError
 from runners.bar_series import BarQuery, bars_in_files, plain
 from runners.beacons import Beacons
-from runners.capture import CapturedEvent, read_capture
+from runners.capture import CapturedEvent, CaptureError, read_capture
 from runners.charts import write_chart
 from runners.commands.compare import report
 from runners.commands.connection import fail, stderr
@@ -26,13 +26,13 @@ from runners.compare import compare, read_dataset
 from runners.live import LiveError, LiveOptions, start
 from runners.log import Log
 from runners.newest_bars import NewestBars
-from runners.publish import PublishBatch, publish_batches
+from runners.publish import PublishBatch, PublishError, publish_batches
 from runners.publish_capture import capture_batches
 from runners.rebase import schedule
 from runners.replay import replay
 from runners.simulate import Market, MarketConfig, Truth
 from runners.stack import Endpoints, LocalStack, StackError
-from runners.topics import apply_topics, read_specs
+from runners.topics import TopicsError, apply_topics, read_specs
 from runners.watch import Counts, Watch
 from transforms.datasets import EVENTS, LATE_EVENTS, REJECTS
 
@@ -68,7 +68,7 @@ def demo(
             _say(f"up after {time.perf_counter() - began:.1f} s; Flink's page is http://{places.flink_rest}")
             apply_topics(places.bootstrap_servers, read_specs())
             equal = _run(places, state_dir.absolute(), data, events, rate)
-    except (StackError, ArtifactError, LiveError) as error:
+    except (StackError, ArtifactError, CaptureError, TopicsError, PublishError, LiveError) as error:
         fail(error)
     _say(f"stack is down; {time.perf_counter() - began:.0f} s in all")
     if not equal:

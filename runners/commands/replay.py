@@ -25,7 +25,7 @@ horizon replay --from 0:1000,1:1200 --to 0:5000,1:5100 --out stretch    (partiti
 
 
 def replay_command(
-    out: Annotated[Path, typer.Option(help="Directory of the Parquet files; must be new or empty.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Directory of the Parquet files; must be new or empty.")],
     start: Annotated[str | None, typer.Option("--from", help="Log time (ISO, UTC) or partition:offset,...")] = None,
     stop: Annotated[str | None, typer.Option("--to", help="Log time (ISO, UTC) or partition:offset,...")] = None,
     topic: Annotated[str, typer.Option(help="Topic to read.")] = "md.events.raw",

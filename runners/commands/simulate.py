@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
+from rich.markup import escape
 
 from runners.commands.connection import AsJson, BootstrapServers, StateDir, brokers, fail, stop_on_signal
 from runners.commands.publishing import PublishProgress
@@ -141,8 +142,11 @@ def _write(out: Path, feed: _Feed) -> None:
         if str(out) == "-":
             _write_lines(sys.stdout, feed, stop)
             return
-        with out.open("w", encoding="utf-8") as file:
-            _write_lines(file, feed, stop)
+        try:
+            with out.open("w", encoding="utf-8") as file:
+                _write_lines(file, feed, stop)
+        except OSError as error:
+            fail(escape(f"cannot write {out}: {error.strerror}; name a file that can be made"))
     typer.echo(f"{feed.truth.records:,} records in {out}: {asdict(feed.truth)}")
 
 

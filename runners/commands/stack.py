@@ -16,7 +16,11 @@ from runners.commands.connection import AsJson, StateDir, fail, stderr
 from runners.commands.fetch import fetch_missing
 from runners.stack import Endpoints, LocalStack, StackError, endpoints
 
-app = typer.Typer(no_args_is_help=True, help="Run a real Kafka and Flink on this machine; nothing has to be installed.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Run a real Kafka and Flink on this machine; nothing has to be installed.",
+    epilog="Example:\n\nhorizon stack up && horizon stack status && horizon stack down\n",
+)
 
 UP_EPILOG = """Examples:
 

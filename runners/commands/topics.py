@@ -10,7 +10,11 @@ from rich.markup import escape
 from runners.commands.connection import AsJson, BootstrapServers, StateDir, brokers, fail
 from runners.topics import TOPICS_FILE, Plan, TopicsError, apply_topics, plan_topics, read_specs
 
-app = typer.Typer(no_args_is_help=True, help="Make the topics what one file says they are, or see whether they are.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Make the topics what one file says they are, or see whether they are.",
+    epilog="Example:\n\nhorizon topics plan && horizon topics apply\n",
+)
 
 TopicsFile = Annotated[
     Path, typer.Option("--file", help="Topics to want, in the form of the file that ships.", show_default=False)
