@@ -3,6 +3,8 @@
 import json
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +21,7 @@ from transforms.read_kafka import ReadKafka
 
 _SUBMIT_S: Final = 120.0
 _STOP_S: Final = 120.0
+ENDED: Final = ("FAILED", "CANCELED", "FINISHED")  # states that a job does not leave
 
 
 class LiveError(RuntimeError):
@@ -78,6 +81,16 @@ class LiveJob:
             time.sleep(0.2)
         raise LiveError(f"job {self.job_id} did not stop within {_STOP_S:.0f} s; cancel it on Flink's web page")
 
+    def cancel(self) -> None:
+        """End the job without a savepoint and wait until its slots are free; nothing when it has ended already."""
+        if self.state() not in ENDED:
+            _flink(self._rest, "PATCH", f"/jobs/{self.job_id}?mode=cancel")
+        deadline = time.monotonic() + _STOP_S
+        while (state := self.state()) not in ENDED:
+            if time.monotonic() > deadline:
+                raise LiveError(f"job {self.job_id} is {state} {_STOP_S:.0f} s after it was cancelled")
+            time.sleep(0.2)
+
 
 def _flink(flink_rest: str, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """One call of Flink's REST interface at `flink_rest` (host:port)."""
@@ -114,7 +127,21 @@ def start(places: Endpoints, options: LiveOptions) -> LiveJob:
     raw = pipeline | "ReadKafka" >> ReadKafka(places.expansion_endpoint, options.topic, consumer)
     write(build(raw, options.config), options.outputs, options.config.cell.grace_us)
     result = pipeline.run()
-    return LiveJob(places.flink_rest, _running_job(places.flink_rest, name, result))
+    try:
+        return LiveJob(places.flink_rest, _running_job(places.flink_rest, name, result))
+    except BaseException:
+        result.cancel()  # it may still come up, and nobody would know its id
+        raise
+
+
+@contextmanager
+def running(places: Endpoints, options: LiveOptions) -> Iterator[LiveJob]:
+    """A live job while entered: one that was not stopped by then is cancelled, so that none is left on the cluster."""
+    job = start(places, options)
+    try:
+        yield job
+    finally:
+        job.cancel()
 
 
 def _running_job(flink_rest: str, name: str, result: Any) -> str:

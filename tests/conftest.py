@@ -7,6 +7,7 @@ import pytest
 
 from runners.stack import Endpoints, LocalStack
 from runners.topics import TopicSpec, apply_topics
+from transforms.topics import INTERVAL_NAMES, TopicNames
 
 
 class TopicFactory:
@@ -22,6 +23,15 @@ class TopicFactory:
         """A topic of just this name."""
         apply_topics(self._bootstrap_servers, [TopicSpec(name, partitions, 1, dict(config or {}))])
         return name
+
+    def outputs(self, prefix: str = "out") -> str:
+        """The topics that a live job writes to, under a prefix of their own: that prefix."""
+        unique = f"{prefix}-{uuid.uuid4().hex[:10]}"
+        names = TopicNames(unique)
+        bars = (names.bars(interval_s) for interval_s in INTERVAL_NAMES)
+        specs = [TopicSpec(name, 2, 1, {}) for name in (names.unique, names.late, names.rejects, *bars)]
+        apply_topics(self._bootstrap_servers, specs)
+        return unique
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from pipelines.options import ConfigError, MarketDataConfig
 from pipelines.outputs import Outputs
 from runners.beacons import Beacons
 from runners.commands.connection import StateDir, fail, stderr, stop_on_signal
-from runners.live import LiveError, LiveJob, LiveOptions, start
+from runners.live import ENDED, LiveError, LiveJob, LiveOptions, start
 from runners.log import Log, LogError
 from runners.stack import Endpoints, StackError, endpoints
 from runners.watch import Watch
@@ -142,7 +142,7 @@ def _follow(job: LiveJob, watch: Watch, wait: Callable[[float], bool], duration:
     before, line_at = watch.counts(), time.monotonic() + _LINE_EVERY_S
     while time.monotonic() < end and not wait(_LOOK_S):
         state = job.state()
-        if state in ("FAILED", "CANCELED", "FINISHED"):
+        if state in ENDED:
             raise LiveError(f"job {job.job_id} is {state}; look at the logs of the JobManager and the workers")
         now = watch.counts()
         rate = (now.unique - before.unique) / max(now.at - before.at, 1e-9)

@@ -9,7 +9,7 @@ from confluent_kafka import Producer
 from pipelines.outputs import Outputs
 from runners.beacons import Beacons
 from runners.compare import compare, read_dataset
-from runners.live import LiveOptions, start
+from runners.live import LiveOptions, running
 from runners.log import Log
 from runners.publish import PublishBatch, publish_batches
 from runners.replay import replay
@@ -51,9 +51,7 @@ def _wait_for_files(root: Path, truth: Truth) -> None:
 def test_live_run_and_replay_are_equal_and_every_record_is_accounted_for(
     stack: Endpoints, topic, tmp_path: Path
 ) -> None:
-    raw, prefix = topic(prefix="raw"), topic(prefix="out", partitions=1)
-    for name in ("events.unique", "late", "rejects", *(f"bars.{n}" for n in ("1s", "10s", "1m", "5m", "1h"))):
-        topic.create_named(f"{prefix}.{name}")
+    raw, prefix = topic(prefix="raw"), topic.outputs()
     live_root, replay_root = tmp_path / "live", tmp_path / "replay"
     outputs = Outputs(files_root=str(live_root), bootstrap_servers=stack.bootstrap_servers, topic_prefix=prefix)
     options = LiveOptions(topic=raw, group=prefix, outputs=outputs)

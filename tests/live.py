@@ -1,0 +1,182 @@
+"""Live runs on the real stack: logs that end, outputs of one's own, and what a run wrote held against its log."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from pipelines.options import MarketDataConfig
+from pipelines.outputs import Outputs
+from runners.compare import read_dataset
+from runners.live import LiveOptions
+from runners.log import Log
+from runners.publish import PublishBatch, publish_batches
+from runners.simulate import Market, MarketConfig, SimulatedBatch, Truth
+from runners.stack import Endpoints
+from tests.conftest import TopicFactory
+from tests.testing import Written
+from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS
+from transforms.decode import BEACON_HEADER
+
+HOUR_US = 3_600_000_000
+INTERVALS_S = (1, *MarketDataConfig().intervals_s)
+
+Places = npt.NDArray[np.int64]  # sorted; partition and offset in one number
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float, what: str, poll_s: float = 0.2) -> float:
+    """Ask until it holds; the seconds that took."""
+    began = time.monotonic()
+    while not holds():
+        if time.monotonic() - began > timeout_s:
+            raise AssertionError(f"after {timeout_s:.0f} s: {what}")
+        time.sleep(poll_s)
+    return time.monotonic() - began
+
+
+def places(partition: npt.ArrayLike, offset: npt.ArrayLike) -> Places:
+    return np.sort(np.asarray(partition, np.int64) << 40 | np.asarray(offset, np.int64))
+
+
+# ---- logs ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Simulated:
+    """What the simulator knows about the records it published."""
+
+    truth: Truth = field(default_factory=Truth)
+    newest_us: int = 0  # log time
+    texts: list[pa.Array] = field(default_factory=list)
+
+    def add(self, batch: SimulatedBatch) -> None:
+        self.truth += batch.truth
+        self.newest_us = max(self.newest_us, int(batch.log_time_ms.max()) * 1_000)
+        self.texts.append(_identity_texts(batch.columns.filter(pa.array(~batch.late & ~batch.duplicate))))
+
+    @property
+    def identities(self) -> pa.Array:
+        """Sorted texts of the unique events."""
+        return _sorted(self.texts)
+
+
+def publish_market(
+    servers: str, topic: str, config: MarketConfig, start_us: int, *, paced: bool = False, partition: int | None = None
+) -> Simulated:
+    """Publish a simulated market, as fast as the log times go or at once; into one partition if that is named."""
+    known = Simulated()
+
+    def batches() -> Iterator[PublishBatch]:
+        for batch in Market(config, start_us).batches():
+            known.add(batch)
+            due_s = (batch.log_time_ms * 1_000 - start_us) / 1_000_000 if paced else None
+            yield PublishBatch(batch.keys, batch.values, batch.log_time_ms, due_s=due_s)
+
+    publish_batches(servers, topic, batches(), partition=partition)
+    return known
+
+
+def publish_ended(servers: str, topic: str, config: MarketConfig) -> Simulated:
+    """A simulated market of the past, whole, and the beacons that end it: every run over it closes every window."""
+    known = publish_market(servers, topic, config, time.time_ns() // 1_000 - 3 * HOUR_US)
+    end(servers, topic, known.newest_us + 2 * HOUR_US)
+    return known
+
+
+def records(servers: str, topic: str) -> list[Message]:
+    """All that lies on a topic now."""
+    ends = Log(servers, topic).latest()
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "tests", "enable.auto.commit": False})
+    found: list[Message] = []
+    try:
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
+        while len(found) < sum(ends.values()):
+            messages = consumer.consume(50_000, timeout=2.0 if found else 30.0)
+            assert messages, f"{topic} gives {len(found)} of {sum(ends.values())} records"
+            found += messages
+    finally:
+        consumer.close()
+    assert not any(message.error() for message in found)
+    return found
+
+
+def is_beacon(message: Message) -> bool:
+    return any(key == BEACON_HEADER for key, _ in message.headers() or ())
+
+
+def places_in_log(servers: str, topic: str) -> Places:
+    """The place of every record on the topic but beacons."""
+    found = [(m.partition(), m.offset()) for m in records(servers, topic) if not is_beacon(m)]
+    return places(*zip(*found, strict=True))
+
+
+def end(servers: str, topic: str, log_time_us: int) -> None:
+    """A beacon in every partition: the log's clock stands at that time when all of them are read."""
+    producer = Producer({"bootstrap.servers": servers, "acks": "all"})
+    for partition in Log(servers, topic).partitions():
+        producer.produce(topic, None, None, partition, timestamp=log_time_us // 1_000, headers=[(BEACON_HEADER, b"1")])
+    assert producer.flush(30) == 0
+
+
+def _identity_texts(columns: pa.RecordBatch | pa.Table) -> pa.Array:
+    number = pc.cast(columns["event_type"], pa.int32()).cast(pa.utf8())
+    name = pc.coalesce(columns["trade_id"], columns["event_id"])
+    return pc.binary_join_element_wise(columns["exchange"], columns["symbol"], number, name, "|")
+
+
+def _sorted(texts: list[pa.Array]) -> pa.Array:
+    whole = pa.chunked_array(texts).combine_chunks()
+    return whole.take(pc.sort_indices(whole))
+
+
+# ---- runs ---------------------------------------------------------------------------------------------------
+
+
+def options(stack: Endpoints, topic: TopicFactory, raw: str, root: Path) -> LiveOptions:
+    """A live job over `raw` with files below `root`, and a group and output topics of its own."""
+    outputs = Outputs(files_root=str(root), bootstrap_servers=stack.bootstrap_servers, topic_prefix=topic.outputs())
+    return LiveOptions(topic=raw, group=outputs.topic_prefix, outputs=outputs)
+
+
+def sums(root: Path) -> dict[str, str]:
+    """sha256 of every file by its path below the root."""
+    return {name: hashlib.sha256(data).hexdigest() for name, data in Written(root).files().items()}
+
+
+def places_in_files(root: Path) -> Places:
+    """The place of every record in unique, copies, late and rejects; twice what is found twice."""
+    tables = {dataset.name: read_dataset(root, dataset) for dataset in (EVENTS, LATE_EVENTS, REJECTS)}
+    copies = pc.list_flatten(tables["events"]["copies"]).combine_chunks()
+    columns = [(table["partition"].to_numpy(), table["offset"].to_numpy()) for table in tables.values()]
+    columns.append((copies.field("partition").to_numpy(), copies.field("offset").to_numpy()))
+    partition, offset = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    return places(partition, offset)
+
+
+def identities_in_files(root: Path) -> pa.Array:
+    """Sorted texts of the unique events in the files."""
+    return _sorted([_identity_texts(read_dataset(root, EVENTS)).combine_chunks()])
+
+
+def trades_in_bars(root: Path) -> dict[int, int]:
+    """Trades in the bars of each interval."""
+    bars = read_dataset(root, BARS)
+    sums_ = bars.group_by("interval_s").aggregate([("trade_count", "sum")])
+    return dict(zip(sums_["interval_s"].to_pylist(), sums_["trade_count_sum"].to_pylist(), strict=True))
+
+
+def is_complete(root: Path, truth: Truth) -> bool:
+    """Whether the files hold every record of an ended log and all its bars."""
+    events = (root / EVENTS.name).glob("**/[!.]*.parquet")
+    if sum(pq.read_metadata(file).num_rows for file in events) < truth.unique:  # cheap, for the job needs the cores
+        return False
+    whole = len(places_in_files(root)) >= truth.records
+    return whole and trades_in_bars(root) == dict.fromkeys(INTERVALS_S, truth.trades)
