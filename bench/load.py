@@ -4,9 +4,13 @@ import os
 import platform
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from runners.publish import PublishBatch, publish_batches
 from runners.simulate import Market, MarketConfig, Truth
+from runners.stack import Endpoints, LocalStack, endpoints
 from runners.topic_specs import TopicSpec
 from runners.topics import apply_topics, read_specs
 
@@ -49,3 +53,13 @@ def preload(bootstrap_servers: str, topic: str, source: Market) -> tuple[Truth, 
     began = time.perf_counter()
     publish_batches(bootstrap_servers, topic, batches())
     return truth, time.perf_counter() - began
+
+
+@contextmanager
+def stack_at(state_dir: Path | None) -> Iterator[Endpoints]:
+    """The stack that runs in `state_dir`, or one of its own that goes with the measurement."""
+    if state_dir is not None:
+        yield endpoints(state_dir)
+        return
+    with TemporaryDirectory(prefix="horizon-bench-") as own, LocalStack(Path(own)) as places:
+        yield places

@@ -45,7 +45,8 @@ class FlinkRun:
             f"--checkpointing_interval={self.checkpoint_ms}",
             "--externalized_checkpoints_enabled",
             "--retain_externalized_checkpoints_on_cancellation",
-            "--finish_bundle_before_checkpointing",  # else its outputs wait behind the checkpoint, and the watermark does not
+            # else a bundle's outputs wait behind the checkpoint while the watermark passes: they come too late
+            "--finish_bundle_before_checkpointing",
             "--state_backend=filesystem",  # the default holds 5 MB a state
             f"--state_backend_storage_path={self.checkpoints.as_uri()}",
             f"--max_bundle_size={self.bundle_size}",

@@ -10,14 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.options import MarketDataConfig
 from runners.compare import read_dataset
-from runners.live import LiveJob, LiveOptions, running
+from runners.live import LiveOptions, running
 from runners.log import Log
 from runners.replay import replay
 from runners.simulate import MarketConfig
 from runners.stack import Endpoints, LocalStack
-from runners.watch import Watch
 from schemas import avro
 from tests import live
 from tests.conftest import TopicFactory
@@ -105,7 +103,9 @@ def killed(case: Case, root: Path, seed: int = 1) -> Run:
         before = case.unique_out(options)
         live.wait_until(lambda: case.unique_out(options) > before, TIMEOUT_S, "nothing comes out again", poll_s=0.05)
         print(f"noticed after {noticed_at - killed_at:.1f} s, next output after {time.monotonic() - killed_at:.1f} s")
-        print(f"all files after another {case.wait_complete(root):.1f} s; {case.unique_out(options):,} unique on the topic")
+        print(
+            f"all files after another {case.wait_complete(root):.1f} s; {case.unique_out(options):,} unique on the topic"
+        )
         job.stop(case.savepoints)
     return Run(root, options.group)
 

@@ -56,12 +56,11 @@ def test_live_run_and_replay_are_equal_and_every_record_is_accounted_for(
     outputs = Outputs(files_root=str(live_root), bootstrap_servers=stack.bootstrap_servers, topic_prefix=prefix)
     options = LiveOptions(topic=raw, group=prefix, outputs=outputs)
     watch = Watch(stack.bootstrap_servers, raw, prefix, options.config.intervals_s)
-    job = start(stack, options)
-    with Beacons(stack.bootstrap_servers, raw):
+    with running(stack, options) as job, Beacons(stack.bootstrap_servers, raw):
         truth = _publish(stack.bootstrap_servers, raw)
         _wait_for_files(live_root, truth)
-    counts = watch.counts()
-    job.stop(tmp_path / "savepoints")
+        counts = watch.counts()
+        job.stop(tmp_path / "savepoints")
     manifest = Log(stack.bootstrap_servers, raw).freeze()
     replay(stack.bootstrap_servers, manifest, replay_root)
 

@@ -1,0 +1,131 @@
+"""Throughput of the whole live job: a full topic read by Flink, files and topics written, counted on the output topic.
+
+    python -m bench.live --events 6000000
+
+The topic is filled first, so that the generator takes no core while the job runs; then events a second are the unique
+events (and copies, late ones and rejects) that came out, over the seconds in which the job was running at full rate.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from bench.load import conditions, make_topics, market, preload, stack_at
+from pipelines.outputs import Outputs
+from runners.live import LiveOptions, start
+from runners.stack import Endpoints
+from runners.watch import Watch
+
+_WARM_UP_S = 20.0
+
+
+def cpu_seconds(state_dir: Path) -> dict[str, float]:
+    """CPU seconds of each process of the stack and of the Python workers, children included."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    parents: dict[int, int] = {}
+    used: dict[int, float] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(stat.parent.name)] = int(fields[1])
+        used[int(stat.parent.name)] = sum(map(int, fields[11:15])) / ticks  # its own, and of children that ended
+    found: dict[str, float] = {}
+    for note in (state_dir / "pids").glob("*"):
+        root = json.loads(note.read_text())["pid"]
+        members = {root}
+        while grown := {pid for pid, parent in parents.items() if parent in members} - members:
+            members |= grown
+        found[note.stem] = sum(used.get(pid, 0.0) for pid in members)
+    return found
+
+
+def measure(places: Endpoints, topic: str, options: LiveOptions, records: int) -> list[tuple[float, int]]:
+    """(seconds, records accounted for on the output topics) about once a second until all have come out."""
+    watch = Watch(places.bootstrap_servers, topic, options.outputs.topic_prefix, options.config.intervals_s)
+    job = start(places, options)
+    series: list[tuple[float, int]] = []
+    try:
+        last_change = time.monotonic()
+        while True:
+            counts = watch.counts()
+            out = counts.unique + counts.late + counts.rejects
+            if not series or out != series[-1][1]:
+                last_change = time.monotonic()
+            series.append((counts.at, out))
+            if time.monotonic() - last_change > (15 if series[-1][1] else 120):
+                return series
+            time.sleep(1.0)
+    finally:
+        job.stop(places.state_dir / "flink" / "savepoints")
+
+
+def main() -> None:
+    """Run it and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=6_000_000)
+    parser.add_argument("--rate", type=float, default=100_000, help="events a second of event time")
+    parser.add_argument("--parallelism", type=int, default=2)
+    parser.add_argument("--bundle-ms", type=int, default=LiveOptions().bundle_ms)
+    parser.add_argument("--checkpoint-ms", type=int, default=LiveOptions().checkpoint_ms)
+    parser.add_argument("--shards", type=int, default=LiveOptions().config.cell.shards)
+    parser.add_argument("--no-files", action="store_true")
+    parser.add_argument("--no-topics", action="store_true", help="then nothing can be counted: look at Flink")
+    parser.add_argument("--topic", help="a topic that was filled before")
+    parser.add_argument("--state-dir", type=Path, help="a stack that runs; default: one of its own")
+    asked = parser.parse_args()
+    print(conditions())
+    with stack_at(asked.state_dir) as places:
+        name = f"bench{time.time_ns() // 1_000_000}"
+        topic = asked.topic or f"{name}.raw"
+        make_topics(places.bootstrap_servers, topic, name)
+        if not asked.topic:
+            source = market(asked.events, asked.rate, time.time_ns() // 1_000 - 3_600_000_000)
+            _, seconds = preload(places.bootstrap_servers, topic, source)
+            print(f"filled {topic} with {asked.events:,} records at {asked.events / seconds:,.0f}/s")
+        root = places.state_dir / name
+        options = LiveOptions(topic=topic, group=name, parallelism=asked.parallelism, bundle_ms=asked.bundle_ms)
+        options = replace(
+            options,
+            max_parallelism=asked.parallelism,
+            checkpoint_ms=asked.checkpoint_ms,
+            config=replace(options.config, cell=replace(options.config.cell, shards=asked.shards)),
+            outputs=Outputs(
+                files_root=None if asked.no_files else str(root),
+                bootstrap_servers=None if asked.no_topics else places.bootstrap_servers,
+                topic_prefix=name,
+            ),
+        )
+        before = cpu_seconds(places.state_dir)
+        series = measure(places, topic, options, asked.events)
+        after = cpu_seconds(places.state_dir)
+        shutil.rmtree(root, ignore_errors=True)
+    report(series, {part: after[part] - before.get(part, 0.0) for part in after})
+
+
+def report(series: list[tuple[float, int]], cpu: dict[str, float]) -> None:
+    """The rate of each 10 s and over the whole, from the first record after the warm-up to the last."""
+    total = series[-1][1]
+    began = next(at for at, out in series if out)
+    done = next(at for at, out in series if out == total)
+    steady = [(at, out) for at, out in series if began + _WARM_UP_S <= at <= done] or [
+        (at, out) for at, out in series if began <= at <= done
+    ]
+    for (at, out), (later, more) in zip(series[:-10:10], series[10::10], strict=False):
+        print(f"  {at - series[0][0]:6.1f} s  {(more - out) / (later - at):10,.0f}/s")
+    (first_at, first), (last_at, last) = steady[0], steady[-1]
+    print(f"{total:,} records out in {done - began:.1f} s from the first one on: {total / (done - began):,.0f}/s")
+    if last_at > first_at:
+        print(f"after the warm-up: {(last - first) / (last_at - first_at):,.0f}/s over {last_at - first_at:.0f} s")
+    print(
+        "CPU seconds: " + ", ".join(f"{part} {seconds:.0f}" for part, seconds in sorted(cpu.items()) if seconds > 0.5)
+    )
+
+
+if __name__ == "__main__":
+    main()
