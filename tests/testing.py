@@ -51,17 +51,18 @@ class Recorded:
     def place(self) -> Place:
         return self.partition, self.offset
 
-    def sent(self) -> Sent:
+    def sent(self, topic: str) -> Sent:
         """As the oracle takes it."""
         assert self.event is not None
         ids = [value.decode() for key, value in self.headers if key == "horizon-event-id" and value]
-        return Sent(TOPIC, self.partition, self.offset, self.log_time_us, self.event, ids[0] if ids else "")
+        return Sent(topic, self.partition, self.offset, self.log_time_us, self.event, ids[0] if ids else "")
 
 
 class Log:
     """A topic in memory: records get offsets as Kafka would give them."""
 
-    def __init__(self) -> None:
+    def __init__(self, topic: str = TOPIC) -> None:
+        self.topic = topic
         self.records: list[Recorded] = []
         self._next: dict[int, int] = defaultdict(int)
 
@@ -87,7 +88,7 @@ class Log:
     def sent(self, leave_out: Iterable[Place] = ()) -> list[Sent]:
         """The events of the log but those at the given places, as the oracle takes them."""
         without = set(leave_out)
-        return [r.sent() for r in self.records if r.event is not None and r.place not in without]
+        return [r.sent(self.topic) for r in self.records if r.event is not None and r.place not in without]
 
     def batches(self, size: int = 500) -> list[RawBatch]:
         """The records in the order of recording, `size` at a time."""

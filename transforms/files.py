@@ -7,7 +7,9 @@ What comes later is united with what the file holds. A crash between the two rep
 import os
 import struct
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +41,7 @@ from transforms.roll_up import ShardBars
 FileKey = tuple[int, int]  # (window start in s since the epoch, part)
 Piece = tuple[FileKey, bytes]  # 8 bytes: log time when it may be written, in us; then rows
 
+_WRITERS: Final = 2  # files written at once: sorting and compressing run without Python's lock
 FLUSH_US: Final = 10 * US_PER_S  # a file is written at most this often, by the log's clock
 
 
@@ -55,7 +58,11 @@ def write_file(root: str, dataset: Dataset, key: FileKey, table: pa.Table) -> No
     Path(beside).replace(path)
     for leftover in path.parent.glob(f".{path.name}.*"):  # of an attempt that was killed
         leftover.unlink(missing_ok=True)
-    count("files_written", 1)
+
+
+def write_pieces(root: str, dataset: Dataset, key: FileKey, pieces: Sequence[bytes]) -> None:
+    """write_file for rows as they were collected."""
+    write_file(root, dataset, key, dataset.table(pieces))
 
 
 def _piece(window_start_s: int, part: int, newest_us: int, rows: bytes) -> Piece:
@@ -106,6 +113,10 @@ class _WriteFile(beam.DoFn):
     def __init__(self, root: str, dataset: Dataset, grace_us: int) -> None:
         self._root, self._dataset, self._grace_us = root, dataset, grace_us
 
+    def setup(self) -> None:
+        self._pool = ThreadPoolExecutor(_WRITERS, "files")
+        self._writing: deque[Future[None]] = deque()
+
     def process(
         self,
         element: Piece,
@@ -130,9 +141,19 @@ class _WriteFile(beam.DoFn):
     ) -> None:
         pieces = list(rows.read())
         if pieces:
-            write_file(self._root, self._dataset, key, self._dataset.table(pieces))
+            count("files_written", 1)
+            self._writing.append(self._pool.submit(write_pieces, self._root, self._dataset, key, pieces))
+            while len(self._writing) > 2 * _WRITERS:  # what waits is held in memory
+                self._writing.popleft().result()
         rows.clear()
         due.clear()
+
+    def finish_bundle(self) -> None:
+        while self._writing:
+            self._writing.popleft().result()
+
+    def teardown(self) -> None:
+        self._pool.shutdown()
 
 
 class WriteFiles(beam.PTransform):

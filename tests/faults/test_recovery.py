@@ -103,9 +103,7 @@ def killed(case: Case, root: Path, seed: int = 1) -> Run:
         before = case.unique_out(options)
         live.wait_until(lambda: case.unique_out(options) > before, TIMEOUT_S, "nothing comes out again", poll_s=0.05)
         print(f"noticed after {noticed_at - killed_at:.1f} s, next output after {time.monotonic() - killed_at:.1f} s")
-        print(
-            f"all files after another {case.wait_complete(root):.1f} s; {case.unique_out(options):,} unique on the topic"
-        )
+        print(f"all files after another {case.wait_complete(root):.1f} s")
         job.stop(case.savepoints)
     return Run(root, options.group)
 

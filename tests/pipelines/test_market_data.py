@@ -1,89 +1,18 @@
 """The whole graph on the FnApiRunner, from recorded batches to Parquet files, against the oracle."""
 
-import json
-import random
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipelines.options import MarketDataConfig
-from runners.capture import CapturedEvent, read_capture
-from schemas.market_data_pb2 import MarketDataEvent
-from tests.oracle import Expected, digest, expect, utc
+from tests.expectations import assert_as_expected, assert_rejects, assert_same_rows, expected_of
+from tests.logs import capture_log, mixed_log, seeded_log
+from tests.oracle import Place
 from tests.testing import T0_US, Log, Written, config_with, place_of, places_written, run, trade
 
 CAPTURE = Path(__file__).parents[2].parent / "shared" / "data" / "exchange_capture.jsonl.gz"
 SECOND_US = 1_000_000
-
-
-def expected_of(log: Log, config: MarketDataConfig, leave_out: list[tuple[int, int]] | None = None) -> Expected:
-    cell = config.cell
-    return expect(log.sent(leave_out or ()), horizon_us=cell.horizon_us, grace_us=cell.grace_us)
-
-
-def assert_as_expected(written: Written, expected: Expected) -> None:
-    """Events, late events and bars of a run, field for field."""
-    identities = assert_events(written, expected)
-    late = written.rows("late")
-    assert sorted(map(place_of, late)) == sorted(expected.late)
-    for row in late:
-        sent = expected.sent[place_of(row)]
-        assert row["reason"] == "beyond_horizon"
-        assert row["lag_us"] == sent.lag_us
-        assert row["missed_bar_start"] == utc(sent.second * SECOND_US)
-    assert_bars(written, expected, identities)
-
-
-def assert_events(written: Written, expected: Expected) -> dict[tuple[int, int], bytes]:
-    """The unique events, each as it was sent; gives their identities by place."""
-    rows = {place_of(row): row for row in written.rows("events")}
-    assert rows.keys() == expected.unique.keys()
-    for place, row in rows.items():
-        sent = expected.sent[place]
-        event = sent.event
-        assert [(copy["partition"], copy["offset"]) for copy in row["copies"]] == expected.unique[place]
-        assert {name: row[name] for name in row if name not in ("copies", "identity")} == {
-            "exchange": event.exchange,
-            "symbol": event.symbol,
-            "event_type": event.event_type,
-            "event_time": utc(event.timestamp),
-            "price": event.price,
-            "volume": event.volume,
-            "trade_id": event.trade_id or None,
-            "side": {1: "BUY", 2: "SELL"}.get(event.side),
-            "sequence": event.sequence if event.HasField("sequence") else None,
-            "received_at": utc(event.received_at) if event.HasField("received_at") else None,
-            "event_id": sent.event_id or None,
-            "source": event.source or None,
-            "topic": sent.topic,
-            "partition": sent.partition,
-            "offset": sent.offset,
-            "log_time": utc(sent.log_time_us),
-        }
-    return {place: row["identity"] for place, row in rows.items()}
-
-
-def assert_bars(written: Written, expected: Expected, identities: dict[tuple[int, int], bytes]) -> None:
-    rows = written.rows("bars")
-    found = {(r["exchange"], r["symbol"], r["interval_s"], _us(r["window_start"])): r for r in rows}
-    assert len(found) == len(rows), "a bar was written twice"
-    assert found.keys() == expected.bars.keys()
-    for key, row in found.items():
-        assert row.pop("identity_digest") == digest(identities[place] for place in expected.trades_of[key])
-        assert row.pop("status") == "complete"
-        assert row == expected.bars[key]
-
-
-def _us(time: Any) -> int:
-    return int((time - utc(0)).total_seconds()) * SECOND_US
-
-
-def assert_same_rows(left: Written, right: Written) -> None:
-    for dataset in ("events", "bars", "late", "rejects"):
-        assert left.sorted_rows(dataset) == right.sorted_rows(dataset)
 
 
 # ---- the real capture -------------------------------------------------------------------------------------------
@@ -91,16 +20,7 @@ def assert_same_rows(left: Written, right: Written) -> None:
 
 @pytest.fixture(scope="module")
 def capture() -> Log:
-    """The capture as a topic of 12 partitions, an instrument in each always the same, as publish does it."""
-    if not CAPTURE.exists():
-        pytest.skip(f"the real capture is not beside this checkout: put it at ../{CAPTURE.parent.name}/{CAPTURE.name}")
-    log = Log()
-    homes: dict[tuple[str, str], int] = {}
-    for row in read_capture(CAPTURE):
-        assert isinstance(row, CapturedEvent)
-        home = homes.setdefault((row.event.exchange, row.event.symbol), len(homes) % 12)
-        log.add(row.event, partition=home, log_time_us=row.log_us)
-    return log
+    return capture_log()
 
 
 @pytest.fixture(scope="module")
@@ -169,44 +89,6 @@ def test_number_of_shards_changes_file_names_only_on_the_real_capture(
 
 
 # ---- duplicates, conflicts, late events, ids in headers, beacons ------------------------------------------------
-
-
-def seeded_log(seed: int = 7, events: int = 1_500) -> Log:
-    """Trades, tickers and book changes of four instruments over 25 s with 10 % copies, some late, some very late."""
-    dice = random.Random(seed)
-    log = Log()
-    sent: list[tuple[MarketDataEvent, int, tuple[tuple[str, bytes], ...]]] = []
-    for number in range(events):
-        if sent and dice.random() < 0.1:
-            event, partition, headers = dice.choice(sent[-200:])
-            partition = partition if dice.random() < 0.5 else dice.randrange(3)
-        else:
-            event, headers = _seeded_event(dice, number)
-            partition = dice.randrange(3)
-            sent.append((event, partition, headers))
-        lag_us = dice.choice([0, 2_000, 2_000, 300_000, 900_000, 30 * SECOND_US, 120 * SECOND_US, 121 * SECOND_US])
-        log.add(event, partition=partition, log_time_us=event.timestamp + lag_us, headers=headers)
-    return log
-
-
-def _seeded_event(dice: random.Random, number: int) -> tuple[MarketDataEvent, tuple[tuple[str, bytes], ...]]:
-    event = trade(
-        at_us=number * 16_667 // 1_000 * 1_000,  # whole milliseconds: many events share a time, and the lag is exact
-        price=dice.choice([1e-9, 0.1, 100.05, 36_000.01, 9e9]) if dice.random() < 0.1 else dice.uniform(90, 110),
-        volume=dice.choice([0.0, 1e-9, 0.014596000000000001, 10_000.25]) if dice.random() < 0.3 else dice.random(),
-        symbol=dice.choice(["BTC-USDT", "ETH-USDT", "XBT-USDT", "Ω-ユーロ"]),
-        side=dice.choice([0, 1, 2, 9]),
-        event_type=dice.choice([0, 0, 0, 0, 1, 2, 77]),
-    )
-    if dice.random() < 0.5:
-        event.sequence = number // 3
-    rung = dice.randrange(6)
-    if rung < 3:
-        event.trade_id = [f"{number}", f"id-{number}", f"a-trade-id-of-more-than-15-bytes-{number}"][rung]
-    elif rung == 3:
-        event.event_id = f"e{number}"
-    headers = (("horizon-event-id", f"h{number}".encode()),) if rung == 4 else ()
-    return event, (("trace", b"\x00\xff"), *headers) if number % 5 == 0 else headers
 
 
 @pytest.fixture(scope="module")
@@ -318,85 +200,23 @@ def test_volumes_that_doubles_cannot_add_are_summed_exactly(tmp_path: Path) -> N
 # ---- bad input ------------------------------------------------------------------------------------------------
 
 
-def bad_records() -> Iterator[tuple[str, bytes | None]]:
-    """(reason, value) of everything that must be refused."""
-    whole = trade(0, symbol="BAD-USDT", trade_id="77").SerializeToString()
-    yield "undecodable", b"\xff\xff\xff\xff garbage"
-    yield "undecodable", b"\x00\x01\x02"
-    yield "undecodable", json.dumps({"price": 1}).encode()
-    yield from (("undecodable", whole[:cut]) for cut in (1, 5, 25, len(whole) - 1))
-    yield "undecodable", b"\x0a\x02\xc3\x28" + whole[9:]  # a name that is not UTF-8
-    yield "empty_value", b""
-    yield "empty_value", None
-    yield "value_too_large", trade(0, source="x" * 1_000_000).SerializeToString()
-    faults: list[tuple[str, dict[str, Any]]] = [
-        ("empty_exchange", {"exchange": ""}),
-        ("empty_symbol", {"symbol": ""}),
-        ("name_too_long", {"symbol": "S" * 10_000}),
-        ("name_malformed", {"symbol": "BTC\nUSDT"}),
-        ("name_malformed", {"symbol": "BTC\tUSDT"}),
-        ("name_malformed", {"exchange": "bin\x00ance"}),
-        ("name_malformed", {"symbol": "BTC|USDT"}),
-        ("price_not_finite", {"price": float("nan")}),
-        ("price_not_finite", {"price": float("inf")}),
-        ("price_not_positive", {"price": -1.0}),
-        ("price_not_positive", {"price": 0.0}),
-        ("price_not_positive", {"price": 5e-10}),  # rounds to 0
-        ("price_out_of_range", {"price": 1e10}),
-        ("volume_not_finite", {"volume": float("nan")}),
-        ("volume_not_finite", {"volume": float("inf")}),
-        ("volume_negative", {"volume": -1e-9}),
-        ("volume_out_of_range", {"volume": 2e15}),
-        ("volume_out_of_range", {"price": 8e9, "volume": 1e12}),
-        ("timestamp_in_seconds", {"timestamp": T0_US // 1_000_000}),
-        ("timestamp_in_milliseconds", {"timestamp": T0_US // 1_000}),
-        ("timestamp_in_nanoseconds", {"timestamp": T0_US * 1_000}),
-        ("timestamp_too_old", {"timestamp": 0}),
-        ("timestamp_too_old", {"timestamp": -(2**63)}),
-        ("timestamp_in_future", {"timestamp": T0_US + 6_000_000}),
-        ("timestamp_in_future", {"timestamp": 2**63 - 1}),
-    ]
-    yield from ((reason, trade(0, **fields).SerializeToString()) for reason, fields in faults)
+@pytest.fixture(scope="module")
+def mixed() -> tuple[Log, dict[Place, str]]:
+    return mixed_log()
 
 
 @pytest.fixture(scope="module")
-def mixed() -> tuple[Log, dict[tuple[int, int], str]]:
-    """Good events with 1 % of bad records between them, and the reason of each bad one."""
-    log, reasons = Log(), {}
-    bad = list(bad_records())
-    for number in range(100 * len(bad)):
-        log.add(trade(number * 1_000, 100 + number % 7, trade_id=str(number)), partition=number % 3)
-        if number % 100 == 50:
-            reason, value = bad[number // 100]
-            headers = [("horizon-event-id", f"b{number}".encode()), ("trace", b"\xff\x00"), ("none", None)]
-            key = None if number % 200 == 50 else b"\x80key"
-            reasons[log.add(value, partition=number % 3, key=key, headers=headers)] = reason
-    return log, reasons
-
-
-@pytest.fixture(scope="module")
-def mixed_run(mixed: tuple[Log, dict[tuple[int, int], str]], tmp_path_factory: pytest.TempPathFactory) -> Written:
+def mixed_run(mixed: tuple[Log, dict[Place, str]], tmp_path_factory: pytest.TempPathFactory) -> Written:
     return run(mixed[0].batches(500), tmp_path_factory.mktemp("mixed"))
 
 
 def test_bad_records_are_rejected_with_reason_and_original_record(
-    mixed: tuple[Log, dict[tuple[int, int], str]], mixed_run: Written
+    mixed: tuple[Log, dict[Place, str]], mixed_run: Written
 ) -> None:
-    log, reasons = mixed
-    rows = {place_of(row): row for row in mixed_run.rows("rejects")}
-    assert {place: row["reason"] for place, row in rows.items()} == reasons
-    records = {record.place: record for record in log.records}
-    for place, row in rows.items():
-        record = records[place]
-        assert (row["key"], row["value"]) == (record.key, record.value)
-        assert [(header["key"], header["value"]) for header in row["headers"]] == list(record.headers)
-        assert row["log_time"] == utc(record.log_time_us)
-        by_decode = row["reason"] in ("undecodable", "empty_value", "value_too_large")
-        assert row["step"] == ("decode" if by_decode else "check")
-        assert len(row["detail"]) <= 200
+    assert_rejects(mixed_run, *mixed)
 
 
-def test_bad_records_harm_no_good_event(mixed: tuple[Log, dict[tuple[int, int], str]], mixed_run: Written) -> None:
+def test_bad_records_harm_no_good_event(mixed: tuple[Log, dict[Place, str]], mixed_run: Written) -> None:
     log, reasons = mixed
     assert_as_expected(mixed_run, expected_of(log, MarketDataConfig(), list(reasons)))
     assert places_written(mixed_run) == sorted(record.place for record in log.records)

@@ -1,0 +1,90 @@
+"""What a run wrote, held against the oracle and against the records that were sent."""
+
+from typing import Any
+
+from pipelines.options import MarketDataConfig
+from schemas.units import US_PER_S
+from tests.oracle import Expected, Place, digest, expect, utc
+from tests.testing import Log, Written, place_of
+
+
+def expected_of(log: Log, config: MarketDataConfig, leave_out: list[tuple[int, int]] | None = None) -> Expected:
+    cell = config.cell
+    return expect(log.sent(leave_out or ()), horizon_us=cell.horizon_us, grace_us=cell.grace_us)
+
+
+def assert_as_expected(written: Written, expected: Expected) -> None:
+    """Events, late events and bars of a run, field for field."""
+    identities = assert_events(written, expected)
+    late = written.rows("late")
+    assert sorted(map(place_of, late)) == sorted(expected.late)
+    for row in late:
+        sent = expected.sent[place_of(row)]
+        assert row["reason"] == "beyond_horizon"
+        assert row["lag_us"] == sent.lag_us
+        assert row["missed_bar_start"] == utc(sent.second * US_PER_S)
+    assert_bars(written, expected, identities)
+
+
+def assert_events(written: Written, expected: Expected) -> dict[tuple[int, int], bytes]:
+    """The unique events, each as it was sent; gives their identities by place."""
+    rows = {place_of(row): row for row in written.rows("events")}
+    assert rows.keys() == expected.unique.keys()
+    for place, row in rows.items():
+        sent = expected.sent[place]
+        event = sent.event
+        assert [(copy["partition"], copy["offset"]) for copy in row["copies"]] == expected.unique[place]
+        assert {name: row[name] for name in row if name not in ("copies", "identity")} == {
+            "exchange": event.exchange,
+            "symbol": event.symbol,
+            "event_type": event.event_type,
+            "event_time": utc(event.timestamp),
+            "price": event.price,
+            "volume": event.volume,
+            "trade_id": event.trade_id or None,
+            "side": {1: "BUY", 2: "SELL"}.get(event.side),
+            "sequence": event.sequence if event.HasField("sequence") else None,
+            "received_at": utc(event.received_at) if event.HasField("received_at") else None,
+            "event_id": sent.event_id or None,
+            "source": event.source or None,
+            "topic": sent.topic,
+            "partition": sent.partition,
+            "offset": sent.offset,
+            "log_time": utc(sent.log_time_us),
+        }
+    return {place: row["identity"] for place, row in rows.items()}
+
+
+def assert_bars(written: Written, expected: Expected, identities: dict[tuple[int, int], bytes]) -> None:
+    rows = written.rows("bars")
+    found = {(r["exchange"], r["symbol"], r["interval_s"], _us(r["window_start"])): r for r in rows}
+    assert len(found) == len(rows), "a bar was written twice"
+    assert found.keys() == expected.bars.keys()
+    for key, row in found.items():
+        assert row.pop("identity_digest") == digest(identities[place] for place in expected.trades_of[key])
+        assert row.pop("status") == "complete"
+        assert row == expected.bars[key]
+
+
+def _us(time: Any) -> int:
+    return int((time - utc(0)).total_seconds()) * US_PER_S
+
+
+def assert_same_rows(left: Written, right: Written) -> None:
+    for dataset in ("events", "bars", "late", "rejects"):
+        assert left.sorted_rows(dataset) == right.sorted_rows(dataset)
+
+
+def assert_rejects(written: Written, log: Log, reasons: dict[Place, str]) -> None:
+    """Every bad record with its reason and as it was sent, and no other."""
+    rows = {place_of(row): row for row in written.rows("rejects")}
+    assert {place: row["reason"] for place, row in rows.items()} == reasons
+    records = {record.place: record for record in log.records}
+    for place, row in rows.items():
+        record = records[place]
+        assert (row["key"], row["value"]) == (record.key, record.value)
+        assert [(header["key"], header["value"]) for header in row["headers"]] == list(record.headers)
+        assert row["log_time"] == utc(record.log_time_us)
+        by_decode = row["reason"] in ("undecodable", "empty_value", "value_too_large")
+        assert row["step"] == ("decode" if by_decode else "check")
+        assert len(row["detail"]) <= 200
