@@ -5,6 +5,9 @@ Each flag with what it is for; docs/facts.md has what was measured without it.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from runners.stack import Endpoints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,20 @@ class FlinkRun:
     bundle_ms: int = 100
     bundle_size: int = 10_000
     savepoint: str | None = None
+
+    @staticmethod
+    def on(places: Endpoints, job_name: str, **run: Any) -> "FlinkRun":
+        """A run on the cluster of a local stack; `run` names what differs from the defaults."""
+        return FlinkRun(
+            job_endpoint=places.job_endpoint,
+            artifact_endpoint=places.artifact_endpoint,
+            worker_pool=places.worker_pool,
+            tiny_jar=places.tiny_jar,
+            flink_conf_dir=places.flink_conf_dir,
+            checkpoints=places.state_dir / "flink" / "checkpoints",
+            job_name=job_name,
+            **run,
+        )
 
     def flags(self) -> list[str]:
         """The pipeline options of this run."""

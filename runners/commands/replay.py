@@ -3,16 +3,20 @@
 import json
 import time
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipelines.options import ConfigError
+from runners import direct
 from runners.commands.connection import AsJson, BootstrapServers, StateDir, brokers, fail, stderr
 from runners.commands.live import market_config
+from runners.flink import FlinkRun
 from runners.log import Bound, Log, LogError
 from runners.replay import ReplayError, replay
+from runners.stack import StackError, endpoints
 
 EPILOG = """Examples:
 
@@ -20,8 +24,23 @@ horizon replay --out again                                   (all that the topic
 
 horizon replay --from 2026-11-24T09:00 --to 2026-11-24T10:00 --out morning
 
+horizon replay --runner flink --out again-on-flink
+
 horizon replay --from 0:1000,1:1200 --to 0:5000,1:5100 --out stretch    (partition:offset)
 """
+
+
+class Runner(StrEnum):
+    """Where a replay runs."""
+
+    DIRECT = "direct"
+    FLINK = "flink"
+
+    def flags(self, state_dir: Path) -> list[str]:
+        """The preset's pipeline options. StackError when Flink is asked for and no stack runs."""
+        if self is Runner.DIRECT:
+            return direct.FLAGS
+        return FlinkRun.on(endpoints(state_dir), f"horizon-replay-{time.time_ns() // 1_000_000}").flags()
 
 
 def replay_command(
@@ -32,21 +51,23 @@ def replay_command(
     horizon_s: Annotated[float, typer.Option(help="As the live run had it.")] = 120,
     grace_ms: Annotated[float, typer.Option(help="As the live run had it.")] = 500,
     shards: Annotated[int, typer.Option(help="As the live run had it.")] = 2,
+    runner: Annotated[Runner, typer.Option(help="In this process, or on the local stack's Flink.")] = Runner.DIRECT,
     bootstrap_servers: BootstrapServers = None,
     state_dir: StateDir = Path(".horizon"),
     as_json: AsJson = False,
 ) -> None:
-    """Replay a stretch of the log on the DirectRunner: freeze its offsets, then read exactly those.
+    """Replay a stretch of the log: freeze its offsets, then read exactly those.
 
-    The offsets are kept in OUT/manifest.json. The stretch is held in memory while it runs: about 0.5 KB an event.
+    The offsets are kept in OUT/manifest.json. The DirectRunner holds the stretch in memory while it runs: about
+    0.75 KB an event.
     """
     try:
         manifest = Log(brokers(bootstrap_servers, state_dir), topic).freeze(parse_bound(start), parse_bound(stop))
         stderr.print(f"replaying {manifest.records:,} offsets of {topic} into {out}", highlight=False)
         began = time.perf_counter()
         config = market_config(horizon_s, grace_ms, shards)
-        counters = replay(brokers(bootstrap_servers, state_dir), manifest, out, config)
-    except (LogError, ReplayError, ConfigError) as error:
+        counters = replay(brokers(bootstrap_servers, state_dir), manifest, out, config, runner.flags(state_dir))
+    except (LogError, ReplayError, ConfigError, StackError) as error:
         fail(error)
     took_s = time.perf_counter() - began
     if as_json:

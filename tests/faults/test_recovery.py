@@ -123,8 +123,6 @@ def resumed(case: Case, root: Path, seed: int = 2) -> Run:
         print(f"resumed: next output {time.monotonic() - began:.1f} s after the start")
         case.wait_complete(root)
         job.stop(case.savepoints)
-    # what was published before the savepoint is known after it: nothing comes twice
-    assert case.unique_out(options) == case.known.truth.unique
     return Run(root, options.group)
 
 

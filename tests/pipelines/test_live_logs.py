@@ -13,6 +13,7 @@ from pipelines.options import MarketDataConfig
 from pipelines.outputs import Outputs
 from runners.beacons import Beacons
 from runners.capture import CapturedEvent, read_capture
+from runners.flink import FlinkRun
 from runners.live import LiveOptions, running
 from runners.log import Log as KafkaLog
 from runners.publish import publish_batches
@@ -164,6 +165,19 @@ def test_real_capture_moved_to_now_and_published_while_the_job_runs_is_what_the_
     assert places_written(written) == sorted(record.place for record in log.records)
     rows = written.rows("events") + written.rows("late")
     assert sum(row["event_type"] == 0 for row in rows) == 3_108
+
+
+def test_replay_on_flink_writes_the_files_of_the_direct_runner(
+    stack: Endpoints, topic: TopicFactory, tmp_path: Path
+) -> None:
+    log = _named(seeded_log(), topic(config=OLD_TIMES, prefix="raw"))
+    publish(stack.bootstrap_servers, log)
+    manifest = KafkaLog(stack.bootstrap_servers, log.topic).freeze()
+    flags = FlinkRun.on(stack, f"replay-{log.topic}").flags()
+    replay(stack.bootstrap_servers, manifest, tmp_path / "flink", flags=flags)
+    on_direct = _replayed(stack, log.topic, tmp_path / "direct")
+    assert on_direct.files()
+    assert Written(tmp_path / "flink").files() == on_direct.files()
 
 
 def test_bars_come_while_eleven_of_twelve_partitions_are_empty(
