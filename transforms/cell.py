@@ -23,6 +23,7 @@ from apache_beam.transforms.userstate import (
     TimerSpec,
     on_timer,
 )
+from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.timestamp import Timestamp
 
 from schemas.event import TRADE
@@ -236,6 +237,7 @@ class FoldCells(beam.PTransform):
         super().__init__()
         self._config = config
 
+    @no_annotations  # Beam knows no output of several collections, and warns of each
     def expand(self, events: beam.PCollection[tuple[CellKey, EventBatch]]) -> Folded:
         out = events | "FoldCell" >> beam.ParDo(_FoldCell(self._config)).with_outputs(
             "bars", "late", "bad", main="events"

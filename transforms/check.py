@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.typehints.decorators import no_annotations
 
 from schemas.reject import RejectReason
 from schemas.units import E9, US_PER_S
@@ -197,6 +198,7 @@ class CheckEvents(beam.PTransform):
         super().__init__()
         self._limits = limits
 
+    @no_annotations  # Beam knows no output of several collections, and warns of each
     def expand(self, decoded: beam.PCollection[DecodedBatch]) -> Checked:
         checked = decoded | "Check" >> beam.ParDo(_Check(self._limits)).with_outputs("bad", main="good")
         return Checked(checked.good, checked.bad)

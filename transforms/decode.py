@@ -10,6 +10,7 @@ import numpy.typing as npt
 import ptars
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.typehints.decorators import no_annotations
 
 from schemas import market_data_pb2
 from schemas.reject import RejectReason
@@ -143,6 +144,7 @@ class DecodeEvents(beam.PTransform):
         super().__init__()
         self._max_value_bytes = max_value_bytes
 
+    @no_annotations  # Beam knows no output of several collections, and warns of each
     def expand(self, raw: beam.PCollection[RawBatch]) -> Decoded:
         decoded = raw | "Decode" >> beam.ParDo(_Decode(self._max_value_bytes)).with_outputs("bad", main="good")
         return Decoded(decoded.good, decoded.bad)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from apache_beam.typehints.decorators import no_annotations
 
 from schemas.late import LATE, LateReason
 from schemas.units import US_PER_S
@@ -61,6 +62,7 @@ class JudgeLateness(beam.PTransform):
         super().__init__()
         self._horizon_us = horizon_us
 
+    @no_annotations  # Beam knows no output of several collections, and warns of each
     def expand(self, events: beam.PCollection[EventBatch]) -> Judged:
         judged = events | "Judge" >> beam.ParDo(_Judge(self._horizon_us)).with_outputs("late", main="on_time")
         return Judged(judged.on_time, judged.late)
