@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,11 +28,8 @@ def conditions() -> str:
 
 def make_topics(bootstrap_servers: str, raw: str, prefix: str) -> None:
     """The input topic `raw` (12 partitions, unlimited retention) and the output topics below `prefix`."""
-    outputs = [
-        TopicSpec(f"{prefix}.{spec.name.partition('.')[2]}", spec.partitions, spec.replication, spec.config)
-        for spec in read_specs()
-        if spec.name != "md.events.raw"
-    ]
+    specs = [spec for spec in read_specs() if spec.name != "md.events.raw"]
+    outputs = [replace(spec, name=spec.name.replace("md", prefix, 1)) for spec in specs]
     apply_topics(bootstrap_servers, [TopicSpec(raw, 12, 1, {"retention.ms": "-1"}), *outputs])
 
 

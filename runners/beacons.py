@@ -14,8 +14,8 @@ from confluent_kafka import KafkaException, Producer
 from runners.log import Log, LogError
 from transforms.decode import BEACON_HEADER
 
-_EVERY_S: Final = 0.5  # asking for the newest log time makes the broker read: ten times a second took 0.4 of a core
-_BEHIND_MS: Final = 500  # a partition this far behind the newest one gets a beacon
+_EVERY_S: Final = 0.3  # asking for the newest log time makes the broker read: ten times a second took 0.4 of a core
+_BEHIND_MS: Final = 300  # a partition this far behind the newest one gets a beacon
 
 
 class Beacons:

@@ -2,12 +2,12 @@
 
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 
 from runners.stack import Endpoints, LocalStack
-from runners.topics import TopicSpec, apply_topics
-from transforms.topics import INTERVAL_NAMES, TopicNames
+from runners.topics import TopicSpec, apply_topics, read_specs
 
 
 class TopicFactory:
@@ -27,10 +27,9 @@ class TopicFactory:
     def outputs(self, prefix: str = "out") -> str:
         """The topics that a live job writes to, under a prefix of their own: that prefix."""
         unique = f"{prefix}-{uuid.uuid4().hex[:10]}"
-        names = TopicNames(unique)
-        bars = (names.bars(interval_s) for interval_s in INTERVAL_NAMES)
-        specs = [TopicSpec(name, 2, 1, {}) for name in (names.unique, names.late, names.rejects, *bars)]
-        apply_topics(self._bootstrap_servers, specs)
+        outputs = [spec for spec in read_specs() if spec.name != "md.events.raw"]
+        named = [replace(spec, name=spec.name.replace("md", unique, 1), partitions=2) for spec in outputs]
+        apply_topics(self._bootstrap_servers, named)
         return unique
 
 

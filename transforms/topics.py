@@ -24,6 +24,7 @@ Outgoing = tuple[str, list[dict[str, Any]]]  # (topic, messages as Producer.prod
 Encode = Callable[[Any, "TopicNames", Callable[[str], int]], Outgoing]
 
 _FLUSH_S: Final = 60.0
+_MAX_REJECT_BYTES: Final = 2_000_000  # of a value; runners/topics.toml gives md.rejects room for it and its headers
 INTERVAL_NAMES: Final = {1: "1s", 10: "10s", 60: "1m", 300: "5m", 3600: "1h"}
 
 
@@ -68,12 +69,24 @@ def late_events(late: pa.RecordBatch, names: TopicNames, partitions: Callable[[s
 
 
 def rejects(refused: pa.RecordBatch, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
-    """Rejects, keyed by their place in the log."""
-    return names.rejects, _encoded(REJECT, refused, _place_key)
+    """Rejects, keyed by their place in the log. What no topic would take is left out here and whole in the files."""
+    return names.rejects, _encoded(REJECT, refused, _place_key, _fitting)
 
 
-def _encoded(record: Record, batch: pa.RecordBatch, key: Callable[[dict[str, Any]], str]) -> list[dict[str, Any]]:
-    rows = record.rows(batch)
+def _fitting(row: dict[str, Any]) -> dict[str, Any]:
+    size = len(row["value"] or b"")
+    if size <= _MAX_REJECT_BYTES:
+        return row
+    return row | {"value": None, "detail": f"value of {size} bytes is in the files alone; {row['detail']}"}
+
+
+def _encoded(
+    record: Record,
+    batch: pa.RecordBatch,
+    key: Callable[[dict[str, Any]], str],
+    fit: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> list[dict[str, Any]]:
+    rows = [fit(row) for row in record.rows(batch)]
     encoded = avro.encode(record, rows)
     return [{"key": key(row).encode(), "value": value} for row, value in zip(rows, encoded, strict=True)]
 
@@ -101,6 +114,7 @@ class _Publish(beam.DoFn):
                 "acks": "all",
                 "compression.type": "snappy",
                 "linger.ms": 5,
+                "message.max.bytes": 2 * _MAX_REJECT_BYTES,  # 1 MB by default: a larger reject would stop the stream
                 "queue.buffering.max.messages": 1_000_000,
                 "delivery.report.only.error": True,
             }

@@ -37,7 +37,7 @@ from runners.watch import Counts, Watch
 from transforms.datasets import EVENTS, LATE_EVENTS, REJECTS
 
 TOPIC: Final = "md.events.raw"
-_CAPTURE_RATE: Final = 5_000.0  # events/s; a capture is told as fast as that, its silences cut to a second
+_CAPTURE_GAPS_S: Final = 0.005  # a capture is told at its own pace, its silences cut to this
 _SETTLE_S: Final = 90.0
 
 EPILOG = """Examples:
@@ -108,9 +108,7 @@ def _feeds(data: Path | None, events: int, rate: float) -> Iterator[tuple[str, I
     if data is not None:
         captured = [event for event in read_capture(data) if isinstance(event, CapturedEvent)]
         times = np.array([event.log_us for event in captured], np.int64)
-        plan = schedule(
-            times, time.time_ns() // 1_000, speed=None, rate=_CAPTURE_RATE, close_gaps_s=1.0, own_times=False
-        )
+        plan = schedule(times, time.time_ns() // 1_000, speed=1.0, close_gaps_s=_CAPTURE_GAPS_S)
         yield f"{len(captured):,} captured events", capture_batches(captured, plan)
     start_us = time.time_ns() // 1_000
     market = Market(MarketConfig(rate=rate, count=events), start_us)

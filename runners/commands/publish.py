@@ -15,10 +15,11 @@ from runners.commands.publishing import PublishProgress
 from runners.publish import Published, PublishError, publish_batches
 from runners.publish_capture import capture_batches
 from runners.rebase import Schedule, schedule
-from schemas.units import US_PER_HOUR
+from schemas.units import US_PER_HOUR, US_PER_S
 
 _BAD_ROWS_SHOWN = 20
 _RETENTION_H = 168
+_BEHIND_S = 60.0  # half the default horizon
 
 EPILOG = """Examples:
 
@@ -73,6 +74,7 @@ def publish(
         raise typer.BadParameter(str(error)) from error
     if not own_times:
         _warn_of_retention(log_us, plan)
+        _warn_of_old_times(log_us, plan)
     with stop_on_signal() as stop, PublishProgress(f"publish to {topic}", len(events)) as progress:
         try:
             done = publish_batches(servers, topic, capture_batches(events, plan), stop=stop, on_progress=progress)
@@ -93,6 +95,20 @@ def _read(files: list[Path], source: str) -> tuple[list[CapturedEvent], list[Bad
         except CaptureError as error:
             fail(error)
     return events, bad
+
+
+def _warn_of_old_times(log_us: npt.NDArray[np.int64], plan: Schedule) -> None:
+    """Paced, but faster than the log times run: they lie behind the wall clock until the last record."""
+    if plan.due_s is None or not len(plan.row):
+        return
+    moved = log_us[plan.row] + plan.shift_us
+    behind_s = plan.seconds - float(moved[-1] - moved[0]) / US_PER_S
+    if behind_s < -_BEHIND_S:
+        stderr.print(
+            f"[bold yellow]warning:[/] the first log times lie {-behind_s:,.0f} s behind the wall clock. A live job that "
+            "has read all there is moves its clock to now, and sends what comes later with such times to late. Publish at "
+            "--speed 1 (--close-gaps shortens silences), or whole before the job starts."
+        )
 
 
 def _warn_of_retention(log_us: npt.NDArray[np.int64], plan: Schedule) -> None:

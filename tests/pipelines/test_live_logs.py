@@ -153,7 +153,7 @@ def test_real_capture_moved_to_now_and_published_while_the_job_runs_is_what_the_
     times = np.array([event.log_us for event in events], np.int64)
     with running(stack, live.options(stack, topic, raw, tmp_path / "live")) as job:
         with Beacons(stack.bootstrap_servers, raw):
-            plan = schedule(times, time.time_ns() // 1_000, speed=None, rate=2_000.0, close_gaps_s=1.0, own_times=False)
+            plan = schedule(times, time.time_ns() // 1_000, speed=1.0, close_gaps_s=0.005)
             publish_batches(stack.bootstrap_servers, raw, capture_batches(events, plan))
         log = on_kafka(stack.bootstrap_servers, raw)
         live.end(stack.bootstrap_servers, raw, max(r.log_time_us for r in log.records) + 2 * live.HOUR_US)
