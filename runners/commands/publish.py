@@ -105,9 +105,9 @@ def _warn_of_old_times(log_us: npt.NDArray[np.int64], plan: Schedule) -> None:
     behind_s = plan.seconds - float(moved[-1] - moved[0]) / US_PER_S
     if behind_s < -_BEHIND_S:
         stderr.print(
-            f"[bold yellow]warning:[/] the first log times lie {-behind_s:,.0f} s behind the wall clock. A live job that "
-            "has read all there is moves its clock to now, and sends what comes later with such times to late. Publish at "
-            "--speed 1 (--close-gaps shortens silences), or whole before the job starts."
+            f"[bold yellow]warning:[/] the first log times lie {-behind_s:,.0f} s behind the wall clock. A live job "
+            "that has read all there is moves its clock to now, and sends what comes later with such times to late. "
+            "Publish at --speed 1 (--close-gaps shortens silences), or whole before the job starts."
         )
 
 
