@@ -30,6 +30,7 @@ class FlinkRun:
     bundle_ms: int = 100
     bundle_size: int = 10_000
     savepoint: str | None = None
+    bounded: bool = False  # the job ends with its input
 
     @staticmethod
     def on(places: Endpoints, job_name: str, **run: Any) -> "FlinkRun":
@@ -76,4 +77,8 @@ class FlinkRun:
             "--beam_plugins=transforms.state_sizes",  # the cache measures our state at a cost that fits 5 ms bundles
             "--experiments=beam_fn_api",
         ]
-        return [*flags, f"--savepoint_path={self.savepoint}"] if self.savepoint else flags
+        if self.savepoint:
+            flags.append(f"--savepoint_path={self.savepoint}")
+        if self.bounded:
+            flags.append("--shutdown_sources_after_idle_ms=0")  # else a source that is read to its end idles for ever
+        return flags

@@ -40,7 +40,7 @@ class Runner(StrEnum):
         """The preset's pipeline options. StackError when Flink is asked for and no stack runs."""
         if self is Runner.DIRECT:
             return direct.FLAGS
-        return FlinkRun.on(endpoints(state_dir), f"horizon-replay-{time.time_ns() // 1_000_000}").flags()
+        return FlinkRun.on(endpoints(state_dir), f"horizon-replay-{time.time_ns() // 1_000_000}", bounded=True).flags()
 
 
 def replay_command(

@@ -176,7 +176,7 @@ def test_replay_on_flink_writes_the_files_of_the_direct_runner(
     log = _named(seeded_log(), topic(config=OLD_TIMES, prefix="raw"))
     publish(stack.bootstrap_servers, log)
     manifest = KafkaLog(stack.bootstrap_servers, log.topic).freeze()
-    flags = FlinkRun.on(stack, f"replay-{log.topic}").flags()
+    flags = FlinkRun.on(stack, f"replay-{log.topic}", bounded=True).flags()
     replay(stack.bootstrap_servers, manifest, tmp_path / "flink", flags=flags)
     on_direct = _replayed(stack, log.topic, tmp_path / "direct")
     assert on_direct.files()
