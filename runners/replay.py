@@ -27,7 +27,7 @@ def replay(
     config: MarketDataConfig | None = None,
     flags: list[str] | None = None,
 ) -> dict[str, int]:
-    """Run the graph over the manifest into Parquet below `out`; the run's counters by name (Flink gives none).
+    """Run the graph over the manifest into Parquet below `out`; the run's counters by name.
 
     `flags` are those of a preset, the DirectRunner's by default. The manifest is written first, so that what was read
     is known whatever happens. ReplayError when `out` holds another run's files.
