@@ -60,6 +60,7 @@ class FlinkRun:
             f"--flink_conf_dir={self.flink_conf_dir}",
             f"--parallelism={self.parallelism}",
             f"--max_parallelism={self.max_parallelism}",
+            f"--sdk_worker_parallelism={self.parallelism}",  # a Python process a slot: one for all would share one lock
             f"--checkpointing_interval={self.checkpoint_ms}",
             "--externalized_checkpoints_enabled",
             "--retain_externalized_checkpoints_on_cancellation",
