@@ -22,7 +22,7 @@ from pipelines.outputs import Outputs
 from runners.beacons import Beacons
 from runners.live import LiveOptions, running
 from runners.log import Log
-from runners.publish import PublishBatch, Published, publish_batches
+from runners.publish import Published, publish_batches
 from schemas import avro
 from transforms.decode import BEACON_HEADER
 
@@ -49,15 +49,8 @@ def publish(load: Load) -> None:
         taken[done : progress.records] = time.time_ns()
         done = progress.records
 
-    batches = (
-        PublishBatch(
-            batch.keys,
-            batch.values,
-            batch.log_time_ms,
-            due_s=(batch.log_time_ms * 1_000 - load.start_us) / 1_000_000,
-        )
-        for batch in market(load.events, load.rate, load.start_us).batches()
-    )
+    source = market(load.events, load.rate, load.start_us)
+    batches = (batch.to_publish(paced_from_us=load.start_us) for batch in source.batches())
     wait_s = load.start_us / 1e6 - time.time()
     time.sleep(max(wait_s, 0))
     publish_batches(load.bootstrap_servers, load.topic, batches, on_progress=note)

@@ -5,15 +5,14 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from runners.publish import PublishBatch, publish_batches
-from runners.simulate import Market, MarketConfig, Truth
+from runners.publish import publish_batches
+from runners.simulate import Market, MarketConfig
 from runners.stack import Endpoints, LocalStack, endpoints
 from runners.topic_specs import TopicSpec
-from runners.topics import apply_topics, read_specs
+from runners.topics import apply_topics, output_specs
 
 
 def conditions() -> str:
@@ -28,29 +27,19 @@ def conditions() -> str:
 
 def make_topics(bootstrap_servers: str, raw: str, prefix: str) -> None:
     """The input topic `raw` (12 partitions, unlimited retention) and the output topics below `prefix`."""
-    specs = [spec for spec in read_specs() if spec.name != "md.events.raw"]
-    outputs = [replace(spec, name=spec.name.replace("md", prefix, 1)) for spec in specs]
-    apply_topics(bootstrap_servers, [TopicSpec(raw, 12, 1, {"retention.ms": "-1"}), *outputs])
+    apply_topics(bootstrap_servers, [TopicSpec(raw, 12, 1, {"retention.ms": "-1"}), *output_specs(prefix)])
 
 
-def market(events: int, rate: float, start_us: int, instruments: int = 48) -> Market:
+def market(events: int, rate: float, start_us: int) -> Market:
     """The market of all figures: `events` records, bursts and duplicates included, `rate` a second of event time."""
-    return Market(MarketConfig(rate=rate, count=events, instruments=instruments), start_us)
+    return Market(MarketConfig(rate=rate, count=events), start_us)
 
 
-def preload(bootstrap_servers: str, topic: str, source: Market) -> tuple[Truth, float]:
-    """Put the whole market on the topic as fast as it goes; what must come out of it, and the seconds it took."""
-    truth = Truth()
-
-    def batches() -> Iterator[PublishBatch]:
-        nonlocal truth
-        for batch in source.batches():
-            truth += batch.truth
-            yield PublishBatch(batch.keys, batch.values, batch.log_time_ms)
-
+def preload(bootstrap_servers: str, topic: str, source: Market) -> float:
+    """Put the whole market on the topic as fast as it goes; the seconds it took."""
     began = time.perf_counter()
-    publish_batches(bootstrap_servers, topic, batches())
-    return truth, time.perf_counter() - began
+    publish_batches(bootstrap_servers, topic, (batch.to_publish() for batch in source.batches()))
+    return time.perf_counter() - began
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def main() -> None:
         servers = places.bootstrap_servers
         make_topics(servers, f"{name}.raw", name)
         source = market(asked.events, asked.rate, time.time_ns() // 1_000 - 3_600_000_000)
-        _, seconds = preload(servers, f"{name}.raw", source)
+        seconds = preload(servers, f"{name}.raw", source)
         print(f"filled {name}.raw with {asked.events:,} records at {asked.events / seconds:,.0f}/s")
         manifest = Log(servers, f"{name}.raw").freeze()
         for run in range(asked.runs):

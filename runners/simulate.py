@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from ptars import HandlerPool
 
+from runners.publish import PublishBatch
 from runners.simulate_flow import DUPLICATE, ROW, TWIN, Flow, MarketConfig
 from schemas.event import SIDES
 from schemas.market_data_pb2 import EventType, MarketDataEvent
@@ -62,6 +63,11 @@ class SimulatedBatch:
         trades = self.columns["event_type"].to_numpy() == EventType.TRADE
         counts = (unique, self.duplicate & ~self.late, self.late, unique & self.twin, unique & trades)
         return Truth(len(self), *(int(np.count_nonzero(rows)) for rows in counts))
+
+    def to_publish(self, paced_from_us: int | None = None) -> PublishBatch:
+        """Ready for `publish_batches`: at once, or each record at its log time as told from `paced_from_us` on."""
+        due_s = None if paced_from_us is None else (self.log_time_ms * US_PER_MS - paced_from_us) / US_PER_S
+        return PublishBatch(self.keys, self.values, self.log_time_ms, due_s=due_s)
 
     def json_lines(self) -> Iterator[str]:
         """The records as lines of a capture file that `horizon publish` reads; `log_time_us` keeps the log time."""

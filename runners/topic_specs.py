@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 TOPICS_FILE = Path(__file__).with_name("topics.toml")
+INPUT_TOPIC = "md.events.raw"
 _IN_SYNC = "min.insync.replicas"
 
 
@@ -75,6 +76,12 @@ def _number(name: str, key: str, table: Mapping[str, object]) -> int:
 def _settings(name: str, table: Mapping[str, object]) -> dict[str, str]:
     config = _table(f"{name}: config", table.get("config", {}))
     return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in config.items()}
+
+
+def output_specs(prefix: str) -> tuple[TopicSpec, ...]:
+    """The topics that a live job writes to, below another prefix than md."""
+    outputs = (spec for spec in read_specs() if spec.name != INPUT_TOPIC)
+    return tuple(replace(spec, name=spec.name.replace("md", prefix, 1)) for spec in outputs)
 
 
 def read_specs(path: Path = TOPICS_FILE) -> tuple[TopicSpec, ...]:

@@ -17,7 +17,7 @@ from confluent_kafka.admin import (
 )
 
 from runners.log import list_offsets
-from runners.topic_specs import TOPICS_FILE, TopicsError, TopicSpec, parse_specs, read_specs
+from runners.topic_specs import TOPICS_FILE, TopicsError, TopicSpec, output_specs, parse_specs, read_specs
 
 __all__ = [
     "TOPICS_FILE",
@@ -26,6 +26,7 @@ __all__ = [
     "TopicSpec",
     "TopicsError",
     "apply_topics",
+    "output_specs",
     "parse_specs",
     "plan_topics",
     "read_specs",

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from runners.stack import Endpoints, LocalStack
-from runners.topics import TopicSpec, apply_topics, read_specs
+from runners.topics import TopicSpec, apply_topics, output_specs
 
 
 class TopicFactory:
@@ -27,9 +27,7 @@ class TopicFactory:
     def outputs(self, prefix: str = "out") -> str:
         """The topics that a live job writes to, under a prefix of their own: that prefix."""
         unique = f"{prefix}-{uuid.uuid4().hex[:10]}"
-        outputs = [spec for spec in read_specs() if spec.name != "md.events.raw"]
-        named = [replace(spec, name=spec.name.replace("md", unique, 1), partitions=2) for spec in outputs]
-        apply_topics(self._bootstrap_servers, named)
+        apply_topics(self._bootstrap_servers, [replace(spec, partitions=2) for spec in output_specs(unique)])
         return unique
 
 

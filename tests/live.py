@@ -77,8 +77,7 @@ def publish_market(
     def batches() -> Iterator[PublishBatch]:
         for batch in Market(config, start_us).batches():
             known.add(batch)
-            due_s = (batch.log_time_ms * 1_000 - start_us) / 1_000_000 if paced else None
-            yield PublishBatch(batch.keys, batch.values, batch.log_time_ms, due_s=due_s)
+            yield batch.to_publish(start_us if paced else None)
 
     publish_batches(servers, topic, batches(), partition=partition)
     return known

@@ -119,8 +119,7 @@ def _paced(market: Market, start_us: int) -> Iterator[PublishBatch]:
     truth = Truth()
     for batch in market.batches():
         truth += batch.truth
-        due_s = (batch.log_time_ms * 1_000 - start_us) / 1_000_000
-        yield PublishBatch(batch.keys, batch.values, batch.log_time_ms, due_s=due_s)
+        yield batch.to_publish(paced_from_us=start_us)
     _say(
         f"the simulator's truth: unique {truth.unique:,}, duplicates {truth.duplicates:,}, late {truth.late:,}, "
         f"content twins {truth.twins:,}"

@@ -102,10 +102,10 @@ def _warn_of_old_times(log_us: npt.NDArray[np.int64], plan: Schedule) -> None:
     if plan.due_s is None or not len(plan.row):
         return
     moved = log_us[plan.row] + plan.shift_us
-    behind_s = plan.seconds - float(moved[-1] - moved[0]) / US_PER_S
-    if behind_s < -_BEHIND_S:
+    behind_s = float(moved[-1] - moved[0]) / US_PER_S - plan.seconds
+    if behind_s > _BEHIND_S:
         stderr.print(
-            f"[bold yellow]warning:[/] the first log times lie {-behind_s:,.0f} s behind the wall clock. A live job "
+            f"[bold yellow]warning:[/] the first log times lie {behind_s:,.0f} s behind the wall clock. A live job "
             "that has read all there is moves its clock to now, and sends what comes later with such times to late. "
             "Publish at --speed 1 (--close-gaps shortens silences), or whole before the job starts."
         )

@@ -110,8 +110,7 @@ class _Feed:
 
     def publishable(self) -> Iterator[PublishBatch]:
         for batch in self.batches():
-            due_s = (batch.log_time_ms * 1_000 - self._start_us) / US_PER_S if self._paced else None
-            yield PublishBatch(batch.keys, batch.values, batch.log_time_ms, due_s=due_s)
+            yield batch.to_publish(self._start_us if self._paced else None)
 
 
 def _publish(feed: _Feed, topic: str, servers: str, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from runners.beacons import Beacons
 from runners.compare import compare, read_dataset
 from runners.live import LiveOptions, running
 from runners.log import Log
-from runners.publish import PublishBatch, publish_batches
+from runners.publish import publish_batches
 from runners.replay import replay
 from runners.simulate import Market, MarketConfig, Truth
 from runners.stack import Endpoints
@@ -28,7 +28,7 @@ def _publish(servers: str, topic: str) -> Truth:
     truth = Truth()
     for batch in Market(MarketConfig(rate=10_000, count=_EVENTS), start_us).batches():
         truth += batch.truth
-        publish_batches(servers, topic, [PublishBatch(batch.keys, batch.values, batch.log_time_ms)])
+        publish_batches(servers, topic, [batch.to_publish()])
     producer = Producer({"bootstrap.servers": servers})
     for number in range(30):
         producer.produce(topic, _BAD[number % len(_BAD)], key=b"bad")
