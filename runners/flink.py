@@ -73,7 +73,7 @@ class FlinkRun:
             "--max_cache_memory_usage_mb=500",  # 0 asks Flink for each state read
             "--object_reuse",
             "--faster_copy",
-            "--beam_plugins=transforms.kafka_record",  # workers must know the coder before they build a bundle
+            "--beam_plugins=transforms.kafka_chunks",  # workers must know coder and input before they build a bundle
             "--beam_plugins=transforms.state_sizes",  # the cache measures our state at a cost that fits 5 ms bundles
             "--experiments=beam_fn_api",
         ]

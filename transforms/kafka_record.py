@@ -1,9 +1,12 @@
-"""KafkaIO's own element: the bytes that Java's KafkaRecordCoder writes, passed to Python as they are.
+"""KafkaIO's own elements: the bytes that Java's KafkaRecordCoder writes, read a whole chunk at a time.
 
-Leaving out KafkaIO's conversion to rows more than doubles what the source gives. The price is an encoding that only
-the pinned Java version promises: topic (varint length, UTF-8), partition (varint), offset (varint), timestamp in ms
-(varint), timestamp type (varint), headers (4-byte big-endian count, then key and value each), key and value (presence
-byte, varint length, bytes). Whatever departs from it raises EncodingError, and the tests hold it against a real broker.
+Leaving out KafkaIO's conversion to rows more than doubles what the source gives, and Beam's loop over single elements
+takes longer than decoding them (docs/figures.md). The price is an encoding that only the pinned Java version promises.
+A chunk is what came over the data channel at once: per record the windowed value's head (timestamp, 8 bytes; number of
+windows, 4; pane, 1), a length (varint) and the record. A record: topic (varint length, UTF-8), partition (varint),
+offset (varint), timestamp in ms (varint), timestamp type (varint), headers (4-byte big-endian count, then key and value
+each), key and value (presence byte, varint length, bytes). Whatever departs from it raises EncodingError, and the tests
+hold it against a real broker.
 """
 
 from collections.abc import Sequence
@@ -19,6 +22,8 @@ from transforms.batches import Header, Ints, RawBatch
 JAVA_CODER_URN: Final = "beam:coders:javasdk:0.1"
 _CREATE_TIME: Final = 1  # ordinal of KafkaTimestampType, whose first value is "no timestamp"
 _MAX_VARINT: Final = 10
+_HEAD_BYTES: Final = 13
+_GLOBAL_NO_FIRING: Final = b"\x00\x00\x00\x01\x0f"  # one window, which is global and takes no bytes; no pane
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -28,16 +33,16 @@ class EncodingError(RuntimeError):
 
 
 class KafkaRecordBytes:
-    """Element type of the source: one record, encoded."""
+    """Element type of the source: one record, encoded, on the wire; a chunk of them (bytes) in Python."""
 
 
-class _JavaCoder(beam.coders.Coder):
+class JavaCoder(beam.coders.Coder):
     """A Java coder that Python does not know: bytes go through, and its payload goes back to Java unchanged."""
 
     payload: bytes = b""  # of the coder seen last; a pipeline has one Kafka source
 
     def __init__(self, payload: bytes | None = None) -> None:
-        self._payload = _JavaCoder.payload if payload is None else payload
+        self._payload = JavaCoder.payload if payload is None else payload
 
     def encode(self, value: bytes) -> bytes:
         return value
@@ -56,21 +61,21 @@ class _JavaCoder(beam.coders.Coder):
 
 
 @beam.coders.Coder.register_urn(JAVA_CODER_URN, bytes)
-def _java_coder(payload: bytes, unused_components: Any, unused_context: Any) -> _JavaCoder:
-    _JavaCoder.payload = payload
-    return _JavaCoder(payload)
+def _java_coder(payload: bytes, unused_components: Any, unused_context: Any) -> JavaCoder:
+    JavaCoder.payload = payload
+    return JavaCoder(payload)
 
 
-beam.coders.registry.register_coder(KafkaRecordBytes, _JavaCoder)
+beam.coders.registry.register_coder(KafkaRecordBytes, JavaCoder)
 
 
-def parse_records(records: Sequence[bytes]) -> RawBatch:
-    """Encoded records of one topic as a batch; the fields before key and value for all of them at once.
+def parse_chunk(chunk: bytes) -> RawBatch:
+    """The records of one topic in a chunk of the data channel, all of them at once.
 
     EncodingError when the bytes are not what the pinned KafkaIO writes, or a record carries no CreateTime.
     """
     try:
-        return _parse(records)
+        return _parse(chunk, *_records(chunk))
     except (IndexError, ValueError, UnicodeDecodeError) as error:
         raise EncodingError(
             f"a Kafka record does not parse as KafkaIO 2.70.0 encodes it ({error}); "
@@ -78,30 +83,45 @@ def parse_records(records: Sequence[bytes]) -> RawBatch:
         ) from error
 
 
-def _parse(records: Sequence[bytes]) -> RawBatch:
-    ends = np.cumsum(np.fromiter(map(len, records), np.int64, len(records)))
-    joined = b"".join(records)
-    data = np.frombuffer(joined, np.uint8)
-    starts = np.concatenate([[0], ends[:-1]])
+def _records(chunk: bytes) -> tuple[Ints, Ints]:
+    """Where each record starts and stops."""
+    starts, stops, at, size = [], [], 0, len(chunk)
+    while at < size:
+        if chunk[at + 8 : at + _HEAD_BYTES] != _GLOBAL_NO_FIRING:
+            raise ValueError("an element outside the global window")
+        at += _HEAD_BYTES
+        length = chunk[at]
+        if length < 0x80:
+            at += 1
+        else:
+            length, at = _one_varint(chunk, at)
+        starts.append(at)
+        at += length
+        stops.append(at)
+    if at != size:
+        raise ValueError("the last record is cut")
+    return np.array(starts, np.int64), np.array(stops, np.int64)
+
+
+def _parse(chunk: bytes, starts: Ints, ends: Ints) -> RawBatch:
+    data = np.frombuffer(chunk, np.uint8)
     topic_len, at = _varint(data, starts[:1])
-    head = joined[: int(at[0] + topic_len[0])]
-    if not all(record.startswith(head) for record in records):
-        raise ValueError("records of several topics in one batch")
+    head = data[starts[0] : at[0] + topic_len[0]]
+    if (data[starts[:, None] + np.arange(len(head))] != head).any():
+        raise ValueError("records of several topics in one chunk")
     partition, at = _varint(data, starts + len(head))
     offset, at = _varint(data, at)
     time_ms, at = _varint(data, at)
     kind, at = _varint(data, at)
     if (kind != _CREATE_TIME).any():
         raise ValueError("the topic's message.timestamp.type is not CreateTime")
-    headers, at = _headers(joined, data, at)
-    keys, at = _nullable(joined, data, at)
-    values, at = _nullable(joined, data, at)
+    headers, at = _headers(chunk, data, at)
+    keys, at = _nullable(chunk, data, at)
+    values, at = _nullable(chunk, data, at)
     if (at != ends).any():
-        raise ValueError("bytes are left over behind the value")
-    topic = str(joined[int(len(head) - topic_len[0]) : len(head)], "utf-8")
-    return RawBatch(
-        topic, pa.array(values, pa.binary()), pa.array(keys, pa.binary()), partition, offset, time_ms * 1_000, headers
-    )
+        raise ValueError("a record does not end where its length says")
+    topic = str(head[len(head) - int(topic_len[0]) :].tobytes(), "utf-8")
+    return RawBatch(topic, values, keys, partition, offset, time_ms * 1_000, headers)
 
 
 def _varint(data: Bytes, at: Ints) -> tuple[Ints, Ints]:
@@ -119,44 +139,57 @@ def _varint(data: Bytes, at: Ints) -> tuple[Ints, Ints]:
     raise ValueError("a varint of more than 10 bytes")
 
 
-def _headers(joined: bytes, data: Bytes, at: Ints) -> tuple[dict[int, list[Header]], Ints]:
+def _headers(chunk: bytes, data: Bytes, at: Ints) -> tuple[dict[int, list[Header]], Ints]:
     counts = data[at[:, None] + np.arange(4)] @ np.array([1 << 24, 1 << 16, 1 << 8, 1])
     at = at + 4
     found: dict[int, list[Header]] = {}
     for row in np.flatnonzero(counts).tolist():
         position, headers = int(at[row]), []
         for _ in range(int(counts[row])):
-            length, position = _one_varint(joined, position)
-            key = str(joined[position : position + length], "utf-8")
-            value, position = _one_nullable(joined, position + length)
+            length, position = _one_varint(chunk, position)
+            key = str(chunk[position : position + length], "utf-8")
+            value, position = _one_nullable(chunk, position + length)
             headers.append((key, value))
         found[row], at[row] = headers, position
     return found, at
 
 
-def _nullable(joined: bytes, data: Bytes, at: Ints) -> tuple[list[bytes | None], Ints]:
+def _nullable(chunk: bytes, data: Bytes, at: Ints) -> tuple[pa.BinaryArray, Ints]:
     """A presence byte, and where it is 1 a length and that many bytes."""
     present = data[at]
     if (present > 1).any():
         raise ValueError(f"presence byte {int(present.max())}")
-    if present.all():
-        length, at = _varint(data, at + 1)
-        stop = at + length
-        return [joined[a:b] for a, b in zip(at.tolist(), stop.tolist(), strict=True)], stop
-    parts = [_one_nullable(joined, position) for position in at.tolist()]
-    return [value for value, _ in parts], np.array([position for _, position in parts], np.int64)
+    known = present == 1
+    starts = at + 1
+    lengths = np.zeros(len(at), np.int64)
+    lengths[known], starts[known] = _varint(data, starts[known])
+    stops = starts + lengths
+    if (lengths < 0).any() or (stops > len(data)).any():
+        raise ValueError("a key or value reaches beyond the chunk")
+    # an array over the whole chunk whose every second element is what lies between two values; taking the others copies
+    # the values out in one go
+    bounds = np.stack([starts, stops], axis=1).ravel()
+    if (np.diff(bounds) < 0).any():
+        raise ValueError("a key or value reaches into the next record")
+    validity = None
+    if not known.all():
+        validity = pa.py_buffer(np.packbits(np.repeat(known, 2), bitorder="little"))
+    whole = pa.BinaryArray.from_buffers(
+        pa.binary(), len(bounds) - 1, [validity, pa.py_buffer(bounds.astype(np.int32)), pa.py_buffer(chunk)]
+    )
+    return whole.take(pa.array(np.arange(0, len(bounds), 2))), stops
 
 
-def _one_nullable(joined: bytes, at: int) -> tuple[bytes | None, int]:
-    if not joined[at]:
+def _one_nullable(chunk: bytes, at: int) -> tuple[bytes | None, int]:
+    if not chunk[at]:
         return None, at + 1
-    length, at = _one_varint(joined, at + 1)
-    return joined[at : at + length], at + length
+    length, at = _one_varint(chunk, at + 1)
+    return chunk[at : at + length], at + length
 
 
-def _one_varint(joined: bytes, at: int) -> tuple[int, int]:
+def _one_varint(chunk: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
-    while joined[at] >= 0x80:
-        value |= (joined[at] & 0x7F) << shift
+    while chunk[at] >= 0x80:
+        value |= (chunk[at] & 0x7F) << shift
         at, shift = at + 1, shift + 7
-    return value | joined[at] << shift, at + 1
+    return value | chunk[at] << shift, at + 1

@@ -1,20 +1,14 @@
-"""Live: a topic through KafkaIO, gathered into batches at the end of each bundle."""
+"""Live: a topic through KafkaIO, in batches as they come over the data channel."""
 
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.kafka import ReadFromKafka
 from apache_beam.portability.api import beam_expansion_api_pb2
 from apache_beam.transforms.external import ExternalTransform
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.timestamp import MIN_TIMESTAMP
-from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.batches import RawBatch
-from transforms.kafka_record import EncodingError, KafkaRecordBytes, parse_records
-
-_MAX_BATCH: Final = 5_000
+from transforms.kafka_record import EncodingError, KafkaRecordBytes, parse_chunk
 
 
 class _OwnElements:
@@ -59,29 +53,11 @@ def _with_children(transforms: Any, key: str) -> set[str]:
     return {key}.union(*(_with_children(transforms, child) for child in transforms[key].subtransforms))
 
 
-class _Gather(beam.DoFn):
-    """Records of a bundle to batches. Bundles end by size and time, which sets what a batch costs in latency."""
-
-    def start_bundle(self) -> None:
-        self._records: list[bytes] = []
-
-    def process(self, record: KafkaRecordBytes) -> Iterator[RawBatch]:
-        self._records.append(record)  # type: ignore[arg-type]
-        if len(self._records) >= _MAX_BATCH:
-            full, self._records = self._records, []
-            yield parse_records(full)
-
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        if self._records:
-            # nothing after this looks at an element's timestamp: cells and files live in the global window
-            yield WindowedValue(parse_records(self._records), MIN_TIMESTAMP, [GlobalWindow()])
-
-
 class ReadKafka(beam.PTransform):
     """Read a topic without end, from the group's offsets or a savepoint.
 
     In:     nothing (a pipeline's begin).
-    Out:    RawBatch of what one bundle gave, up to 5,000 records; event time and watermark are the log's clock.
+    Out:    RawBatch of what came at once, at most a bundle or about 1 MB; event time and watermark are the log's clock.
     Errors: EncodingError when Java's part is not of the pinned version.
     Cost:   about 3 us an event in the JVM and 1 us in Python; offsets are committed with each checkpoint.
     Source: docs/specs/market_data.md, step 1.
@@ -103,5 +79,5 @@ class ReadKafka(beam.PTransform):
                 commit_offset_in_finalize=True,
                 expansion_service=_OwnElements(self._expansion_service),
             )
-            | "GatherRecords" >> beam.ParDo(_Gather()).with_output_types(RawBatch)
+            | "ParseRecords" >> beam.Map(parse_chunk).with_input_types(KafkaRecordBytes).with_output_types(RawBatch)
         )

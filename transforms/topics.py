@@ -48,12 +48,11 @@ def unique_events(element: tuple[CellKey, EventBatch], names: TopicNames, partit
     if batch.rows["copy"].any():
         batch = batch.take(np.flatnonzero(batch.rows["copy"] == 0))
     count = partitions(names.unique)
-    homes = [shard_of(pair, count) for pair in batch.instruments]
-    identity = np.ascontiguousarray(np.stack([batch.rows["identity_hi"], batch.rows["identity_lo"]], axis=1)).tobytes()
-    values = with_header_ids(batch.values, batch.headers).to_pylist()
+    homes = np.array([shard_of(pair, count) for pair in batch.instruments])[batch.rows["instrument"]].tolist()
+    keys = np.stack([batch.rows["identity_hi"], batch.rows["identity_lo"]], axis=1).view("V16")[:, 0].tolist()
+    values = with_header_ids(batch.values, batch.headers).to_numpy(zero_copy_only=False).tolist()
     return names.unique, [
-        {"value": value, "key": identity[16 * row : 16 * row + 16], "partition": homes[code]}
-        for row, (value, code) in enumerate(zip(values, batch.rows["instrument"].tolist(), strict=True))
+        {"value": value, "key": key, "partition": home} for value, key, home in zip(values, keys, homes, strict=True)
     ]
 
 

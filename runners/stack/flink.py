@@ -57,6 +57,10 @@ def config(cluster: Cluster) -> dict[str, object]:
         "taskmanager.memory.task.off-heap.size": f"{TASK_OFF_HEAP_MB}m",
         "taskmanager.memory.network.min": f"{NETWORK_MB}m",
         "taskmanager.memory.network.max": f"{NETWORK_MB}m",
+        # a step that waits for its bundle's end lets the one before it go on for a bundle or two (docs/facts.md)
+        "taskmanager.network.memory.buffers-per-channel": 8,
+        "taskmanager.network.memory.floating-buffers-per-gate": 256,
+        "taskmanager.network.memory.max-buffers-per-channel": 256,
         "taskmanager.memory.managed.size": f"{MANAGED_MB}m",
         "taskmanager.memory.jvm-metaspace.size": f"{METASPACE_MB}m",
         "taskmanager.memory.jvm-overhead.min": f"{OVERHEAD_MB}m",

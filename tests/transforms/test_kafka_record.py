@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.kafka_record import EncodingError, parse_records
+from transforms.kafka_record import EncodingError, parse_chunk
 
 Header = tuple[str, bytes | None]
 
@@ -50,6 +50,10 @@ def encoded(
     )
 
 
+def chunk(records: list[bytes], head: bytes = b"\x80" + b"\0" * 7 + b"\0\0\0\1\x0f") -> bytes:
+    return b"".join(head + prefixed(record) for record in records)
+
+
 blobs = st.none() | st.binary(max_size=300)
 record = st.fixed_dictionaries(
     {
@@ -67,7 +71,7 @@ record = st.fixed_dictionaries(
 
 @given(st.lists(record, min_size=1, max_size=12))
 def test_every_field_of_every_record_is_read_back(records: list[dict[str, object]]) -> None:
-    batch = parse_records([encoded(**fields) for fields in records])  # type: ignore[arg-type]
+    batch = parse_chunk(chunk([encoded(**fields) for fields in records]))  # type: ignore[arg-type]
     assert batch.topic == "md.events.raw"
     assert batch.partition.tolist() == [fields["partition"] for fields in records]
     assert batch.offset.tolist() == [fields["offset"] for fields in records]
@@ -78,7 +82,8 @@ def test_every_field_of_every_record_is_read_back(records: list[dict[str, object
 
 
 def test_null_and_empty_are_not_the_same() -> None:
-    batch = parse_records([encoded(key=None, value=b""), encoded(key=b"", value=None, headers=[("", None), ("", b"")])])
+    records = [encoded(key=None, value=b""), encoded(key=b"", value=None, headers=[("", None), ("", b"")])]
+    batch = parse_chunk(chunk(records))
     assert (batch.keys.to_pylist(), batch.values.to_pylist()) == ([None, b""], [b"", None])
     assert batch.headers == {1: [("", None), ("", b"")]}
 
@@ -101,10 +106,10 @@ def test_null_and_empty_are_not_the_same() -> None:
 )
 def test_other_bytes_raise_and_name_the_way_out(wrong: bytes) -> None:
     with pytest.raises(EncodingError, match="does not parse as KafkaIO"):
-        parse_records([encoded(), wrong, encoded(offset=1)])
+        parse_chunk(chunk([encoded(), wrong, encoded(offset=1)]))
     if wrong != encoded(topic="other.topic"):
         with pytest.raises(EncodingError):
-            parse_records([wrong])
+            parse_chunk(chunk([wrong]))
 
 
 @given(st.binary(max_size=60), st.integers(0, 3))
@@ -112,4 +117,29 @@ def test_any_bytes_give_a_batch_or_an_encoding_error(wrong: bytes, at: int) -> N
     records = [encoded(offset=number) for number in range(3)]
     records.insert(at, wrong)
     with contextlib.suppress(EncodingError):
-        assert len(parse_records(records)) == 4
+        assert len(parse_chunk(chunk(records))) == 4
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(chunk([encoded()])[:-1], id="cut-record"),
+        pytest.param(chunk([encoded()])[:9], id="cut-head"),
+        pytest.param(chunk([encoded()], b"\0" * 8 + b"\0\0\0\2\x0f"), id="two-windows"),
+        pytest.param(chunk([encoded()], b"\0" * 8 + b"\0\0\0\1\x05"), id="another-pane"),
+    ],
+)
+def test_a_chunk_that_is_not_whole_raises(wrong: bytes) -> None:
+    with pytest.raises(EncodingError, match="does not parse as KafkaIO"):
+        parse_chunk(wrong)
+
+
+@given(st.lists(record, min_size=1, max_size=4), st.data())
+def test_one_flipped_byte_gives_a_batch_or_an_encoding_error(
+    records: list[dict[str, object]], data: st.DataObject
+) -> None:
+    whole = bytearray(chunk([encoded(**fields) for fields in records]))  # type: ignore[arg-type]
+    whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
+    with contextlib.suppress(EncodingError):
+        parse_chunk(bytes(whole))
