@@ -35,6 +35,7 @@ from transforms.batches import EventBatch
 from transforms.cell import CellKey
 from transforms.datasets import Dataset, ipc_bytes
 from transforms.event_rows import pack_events
+from transforms.fault_points import fault_point
 from transforms.metrics import count
 from transforms.roll_up import ShardBars
 
@@ -50,12 +51,17 @@ def write_file(root: str, dataset: Dataset, key: FileKey, table: pa.Table) -> No
     path = Path(root, dataset.path(*key))
     path.parent.mkdir(parents=True, exist_ok=True)
     tables = [pq.read_table(path, partitioning=None), table] if path.exists() else [table]
+    fault_point("read")
     handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    fault_point("made")
     with os.fdopen(handle, "wb") as out:
         pq.write_table(dataset.merged(tables), out, compression="zstd", compression_level=1, version="2.6")
         out.flush()
+        fault_point("written")
         os.fsync(out.fileno())
+    fault_point("synced")
     Path(beside).replace(path)
+    fault_point("renamed")
     for leftover in path.parent.glob(f".{path.name}.*"):  # of an attempt that was killed
         leftover.unlink(missing_ok=True)
 
