@@ -88,7 +88,6 @@ def main() -> None:
         options = LiveOptions(topic=topic, group=name, parallelism=asked.parallelism, bundle_ms=asked.bundle_ms)
         options = replace(
             options,
-            max_parallelism=asked.parallelism,
             checkpoint_ms=asked.checkpoint_ms,
             config=replace(options.config, cell=replace(options.config.cell, shards=asked.shards)),
             outputs=Outputs(

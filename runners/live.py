@@ -37,10 +37,17 @@ class LiveOptions:
     outputs: Outputs = field(default_factory=Outputs)
     config: MarketDataConfig = field(default_factory=MarketDataConfig)
     parallelism: int = 1
-    max_parallelism: int = 1  # fixed for the life of a group's savepoints
     bundle_ms: int = 100
     checkpoint_ms: int = 5_000
     savepoint: str | None = None
+    # Of the source. A source of another generation than the savepoint's starts without state, at the committed offsets.
+    generation: int = 0
+    new_source: bool = False  # the savepoint is one of the generation before
+
+    @property
+    def source_label(self) -> str:
+        """Name of the source's step, by which Flink knows its state again."""
+        return f"ReadKafka{self.generation}"
 
     def consumer(self, bootstrap_servers: str) -> dict[str, str]:
         """KafkaIO's consumer; Beam commits, so the client must not."""
@@ -124,14 +131,14 @@ def start(places: Endpoints, options: LiveOptions) -> LiveJob:
         places,
         name,
         parallelism=options.parallelism,
-        max_parallelism=options.max_parallelism,
         checkpoint_ms=options.checkpoint_ms,
         bundle_ms=options.bundle_ms,
         savepoint=options.savepoint,
+        new_source=options.new_source,
     )
     pipeline = beam.Pipeline(options=PipelineOptions(flink.flags()))
     consumer = options.consumer(places.bootstrap_servers)
-    raw = pipeline | "ReadKafka" >> ReadKafka(places.expansion_endpoint, options.topic, consumer)
+    raw = pipeline | options.source_label >> ReadKafka(places.expansion_endpoint, options.topic, consumer)
     write(build(raw, options.config), options.outputs, options.config.cell.grace_us)
     result = pipeline.run()
     try:
