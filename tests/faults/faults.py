@@ -84,7 +84,7 @@ def crash_while_writing(step: str, scene: Scene) -> None:
 
 def late_writer(scene: Scene) -> None:
     """A worker freezes over a file, its TaskManager dies, and it wakes when others have written that file again."""
-    strike(scene, "synced", "SIGSTOP")
+    strike(scene, "read", "SIGSTOP")
     (sleeper,) = [pid for pid in scene.workers() if state_of(pid) == "T"]
     scene.died_and_back("taskmanager-1")
     scene.case.wait_complete(Path(scene.options.outputs.files_root))
