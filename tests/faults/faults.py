@@ -7,7 +7,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from confluent_kafka import Consumer
@@ -77,9 +76,10 @@ def disk_full(scene: Scene) -> None:
     limit_file_size(pool, resource.RLIM_INFINITY)
 
 
-def crash_while_writing(step: str, scene: Scene) -> None:
-    """A worker dies between two steps of the writing of a file."""
-    strike(scene, step, "SIGKILL")
+def crashes_while_writing(scene: Scene) -> None:
+    """Workers die over a file, one after each step of the writing."""
+    for step in FILE_STEPS:
+        strike(scene, step, "SIGKILL")
 
 
 def late_writer(scene: Scene) -> None:
@@ -117,7 +117,7 @@ FAULTS: dict[str, Callable[[Scene], None]] = {
     "broker frozen": broker_frozen,
     "checkpoints unwritable": checkpoints_unwritable,
     "disk full": disk_full,
-    **{f"crash with the file {step}": partial(crash_while_writing, step) for step in FILE_STEPS},
+    "crashes while writing": crashes_while_writing,
     "late writer": late_writer,
     "stranger in the group": stranger_in_the_group,
 }
