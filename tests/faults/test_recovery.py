@@ -20,12 +20,13 @@ from runners.group import LiveGroup
 from runners.live import running
 from runners.log import Log
 from runners.replay import replay
+from runners.resume import read_note
 from runners.stack import Endpoints, LocalStack
 from schemas import avro
 from tests import live
 from tests.conftest import TopicFactory
 from tests.faults.faults import FAULTS
-from tests.faults.frame import MARKET, TIMEOUT_S, Case, Scene, Silence
+from tests.faults.frame import LEFT, MARKET, TIMEOUT_S, Case, Scene, Silence
 from transforms.datasets import BARS
 from transforms.topics import TopicNames
 
@@ -100,13 +101,20 @@ def resubmitted(name: str, case: Case, root: Path, seed: str) -> Run:
     group = LiveGroup(case.places, options, print)
     group.start()
     with case.whole_afterwards():
-        out = case.wait_for_moment(options, seed)
-        first = group.job_id
+        case.wait_for_moment(options, seed)
+        first, checkpoints = group.job_id, case.places.state_dir / "flink" / "checkpoints"
+        live.wait_until(lambda: any((checkpoints / first).glob("chk-*/_metadata")), TIMEOUT_S, "no checkpoint")
+        out = case.unique_out(options)
+        assert MARKET.count - out >= LEFT
         with Silence(case.places.bootstrap_servers, options) as silence:
             case.stack.kill("jobmanager", stays_dead=False)
             live.wait_until(
                 lambda: group.look() == "RUNNING" and group.job_id != first, TIMEOUT_S, "it is not submitted again"
             )
+            note = read_note(case.places.state_dir, options.group)
+            assert note is not None
+            assert note.origin is not None
+            assert f"{first}/chk-" in note.origin
             after_s = case.wait_complete(root)
         group.stop()
     print(f"{name}: with {out:,} unique events out; longest silence {silence.longest_s:.1f} s, ", end="")
