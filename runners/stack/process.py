@@ -177,6 +177,8 @@ def _note(name: str, state_dir: Path) -> Path:
 def _group_lives(process: Running) -> bool:
     if not Path("/proc/self/stat").exists():
         return is_alive(process)
+    if born(process.pid) not in (None, process.born):
+        return False  # a stranger's by now
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
