@@ -8,7 +8,6 @@ slots. The new one starts without state at the group's committed offsets, which 
 
 import contextlib
 import time
-import urllib.error
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -16,7 +15,7 @@ from typing import Final
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from runners.live import ENDED, LiveError, LiveJob, LiveOptions, start
+from runners.live import ENDED, FlinkSilentError, LiveError, LiveJob, LiveOptions, UnknownJobError, start
 from runners.log import Log
 from runners.resume import GroupNote, Snapshot, newest_snapshot, next_offsets, read_note, write_note
 from runners.stack import Endpoints
@@ -172,11 +171,9 @@ class LiveGroup:
     def _state(self, job_id: str) -> str:
         try:
             return LiveJob(self._places.flink_rest, job_id).state()
-        except urllib.error.HTTPError as error:
-            if error.code == 404:
-                return LOST
-            return SILENT
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
+        except UnknownJobError:
+            return LOST
+        except FlinkSilentError:
             return SILENT
 
     def _bear_silence(self, state: str) -> None:
