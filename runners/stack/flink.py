@@ -16,6 +16,7 @@ NETWORK_MB_PER_SLOT = 128  # ten shuffles of up to 64 buffers of 32 KB at both e
 MANAGED_MB = 128  # only bounded jobs sort in it
 METASPACE_MB = 256
 OVERHEAD_MB = 192
+RETAINED_CHECKPOINTS = 3  # of a job that runs; the newest may be half written when everything dies
 FOREVER = 2_147_483_647
 
 
@@ -78,6 +79,7 @@ def config(cluster: Cluster) -> dict[str, object]:
         "execution.buffer-timeout": "5ms",  # 100 ms by default, and that at every shuffle
         "state.backend.type": "hashmap",
         "state.checkpoints.dir": (root / "checkpoints").as_uri(),
+        "state.checkpoints.num-retained": RETAINED_CHECKPOINTS,
         "state.savepoints.dir": (root / "savepoints").as_uri(),
         "io.tmp.dirs": root / "tmp",
     }
