@@ -65,7 +65,7 @@ def test_live_run_and_replay_are_equal_and_every_record_is_accounted_for(
     replay(stack.bootstrap_servers, manifest, replay_root)
 
     verdicts = compare(live_root, replay_root, manifest, options.config.cell.grace_us)
-    assert [verdict.difference for verdict in verdicts] == [None] * 4
+    assert [verdict.difference for verdict in verdicts] == [None] * 5
     events, late, rejects = (read_dataset(live_root, dataset) for dataset in (EVENTS, LATE_EVENTS, REJECTS))
     copies = sum(len(found) for found in events["copies"].to_pylist())
     assert (len(events), copies, len(late), len(rejects)) == (truth.unique, truth.duplicates, truth.late, 30)

@@ -16,13 +16,14 @@ from tests.transforms.build_events import checked
 from transforms.batches import EventBatch
 from transforms.cell import CellConfig, CellKey, FoldCells
 from transforms.newer import KeepNewer
-from transforms.roll_up import RollUpBars
+from transforms.roll_up import RollUp, Windowing, fixed, roll_up_bars
 from transforms.split import SplitByCell
 
 MS, S = 1_000, 1_000_000
 CONFIG = CellConfig(grace_us=500 * MS, horizon_us=120 * S, slack_us=30 * S, shards=1)
 CLOSE_US = 1 * S + CONFIG.horizon_us + CONFIG.slack_us
 LATENESS_US = CONFIG.horizon_us + CONFIG.slack_us + 60 * S
+WINDOWS = Windowing(CONFIG.grace_us, LATENESS_US)
 
 
 class Timeline:
@@ -90,13 +91,13 @@ def played(timeline: Timeline, intervals_s: tuple[int, ...] = ()) -> list[tuple[
         _ = folded.late | "NoteLate" >> beam.ParDo(_Note("late"))
         _ = folded.bad | "NoteBad" >> beam.ParDo(_Note("bad"))
         for interval_s in intervals_s:
-            rolled = folded.bars | f"Roll{interval_s}" >> RollUpBars(interval_s, CONFIG.grace_us, LATENESS_US)
+            rolled = folded.bars | f"Roll{interval_s}" >> RollUp(roll_up_bars, fixed(interval_s), WINDOWS)
             _ = (
                 rolled
                 | f"V{interval_s}" >> beam.Values()
                 | f"Pane{interval_s}" >> beam.ParDo(_Note(f"pane{interval_s}"))
             )
-            kept = rolled | f"Keep{interval_s}" >> KeepNewer(LATENESS_US)
+            kept = rolled | f"Keep{interval_s}" >> KeepNewer("bars_published", LATENESS_US)
             _ = kept | f"W{interval_s}" >> beam.Values() | f"Note{interval_s}" >> beam.ParDo(_Note(f"bar{interval_s}"))
     return list(_SEEN)
 

@@ -18,7 +18,7 @@ from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, Dataset, ipc
 from transforms.event_rows import pack_events
 from transforms.late import late_rows
 from transforms.rejects import reject_rows
-from transforms.second_bars import NONE, fold
+from transforms.seconds import NONE, fold
 
 Rows = list[tuple[int, int]]  # (trade id, partition)
 rows_of_events = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2)), min_size=1, max_size=15)
@@ -43,7 +43,7 @@ def bar_table(rows: Rows) -> pa.Table:
         log.add(trade(0, trade_id=f"{len(log.records)}", symbol=f"S{trade_id}"), partition=partition)
         batch = events(log)
         folded = fold(NONE, batch.instruments, batch.rows, 0)
-        bars = second_bar_batch(1_700_000_000, folded, np.arange(len(folded.bars)))
+        bars = second_bar_batch(1_700_000_000, folded, np.arange(len(folded.rows)))
         tables.append(BARS.table([ipc_bytes(bars)]))
     return pa.concat_tables(tables)
 

@@ -9,7 +9,7 @@ from tests.testing import T0_US, Log, trade
 from tests.transforms.build_events import events
 from transforms.bar_columns import second_bar_batch
 from transforms.newer import newer, window_key
-from transforms.second_bars import NONE, fold
+from transforms.seconds import NONE, fold
 
 
 def bars(versions: dict[str, int]) -> pa.RecordBatch:
@@ -20,7 +20,7 @@ def bars(versions: dict[str, int]) -> pa.RecordBatch:
             log.add(trade(number, symbol=symbol))
     batch = events(log)
     folded = fold(NONE, batch.instruments, batch.rows, 0)
-    return second_bar_batch(T0_US // 1_000_000, folded, np.arange(len(folded.bars)))
+    return second_bar_batch(T0_US // 1_000_000, folded, np.arange(len(folded.rows)))
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("ABC"), st.integers(1, 4), min_size=1), max_size=6))

@@ -14,7 +14,7 @@ from transforms import topics
 from transforms.bar_columns import second_bar_batch
 from transforms.late import late_rows
 from transforms.rejects import reject_rows
-from transforms.second_bars import NONE, fold
+from transforms.seconds import NONE, fold
 from transforms.topics import TopicNames
 
 NAMES = TopicNames()
