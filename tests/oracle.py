@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from schemas.market_data_pb2 import MarketDataEvent
@@ -70,7 +70,7 @@ class Sent:
         text = self.event.trade_id
         return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else -1
 
-    @property
+    @cached_property
     def order(self) -> tuple[int, int, int, int]:
         return self.event.timestamp, self.sequence, self.partition, self.offset
 
@@ -214,10 +214,14 @@ def digest(identities: Iterable[bytes]) -> bytes:
     """The order-free digest of the identities of a bar's trades: two sums modulo 2**64."""
     lanes = [0, 0]
     for identity in identities:
-        words = int.from_bytes(identity[:8], "little"), int.from_bytes(identity[8:], "little")
-        for lane in (0, 1):
-            lanes[lane] += _mix(words[lane] ^ _mix((words[1 - lane] + lane + 1) % _WORD))
+        lanes = [lane + mixed for lane, mixed in zip(lanes, _lanes(identity), strict=True)]
     return b"".join((lane % _WORD).to_bytes(8, "little") for lane in lanes)
+
+
+@cache
+def _lanes(identity: bytes) -> list[int]:
+    words = int.from_bytes(identity[:8], "little"), int.from_bytes(identity[8:], "little")
+    return [_mix(words[lane] ^ _mix((words[1 - lane] + lane + 1) % _WORD)) for lane in (0, 1)]
 
 
 def _mix(word: int) -> int:

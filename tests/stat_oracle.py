@@ -108,11 +108,11 @@ def _sliding(seconds: Sequence[Sequence[Group]]) -> dict[str, Any]:
         "notional": notional,
         "vwap": rounded_quotient(notional, volume),
         "return_count": len(seconds) - 1,
-        "return_volatility": _volatility([_in_order(groups)[-1].price for groups in seconds]),
+        "return_volatility": volatility_of([_in_order(groups)[-1].price for groups in seconds]),
     }
 
 
-def _volatility(closes: Sequence[Decimal]) -> float | None:
+def volatility_of(closes: Sequence[Decimal] | Sequence[int]) -> float | None:
     """Each operation in fractions, then to the nearest double; the root in 60 digits."""
     returns = [float(Fraction(after) / Fraction(before) - 1) for before, after in pairwise(closes)]
     count = len(returns)

@@ -88,6 +88,7 @@ def played(timeline: Timeline, intervals_s: tuple[int, ...] = ()) -> list[tuple[
         folded = batches | SplitByCell(1) | FoldCells(CONFIG)
         _ = folded.events | beam.ParDo(_NoteEvents())
         _ = folded.bars | "Bars" >> beam.Values() | "NoteBars" >> beam.ParDo(_Note("bar"))
+        _ = folded.stats | "Stats" >> beam.Values() | "NoteStats" >> beam.ParDo(_Note("stat"))
         _ = folded.late | "NoteLate" >> beam.ParDo(_Note("late"))
         _ = folded.bad | "NoteBad" >> beam.ParDo(_Note("bad"))
         for interval_s in intervals_s:
@@ -151,7 +152,20 @@ def test_record_read_again_gives_nothing() -> None:
 def test_late_ticker_does_not_publish_the_bar_again() -> None:
     timeline = Timeline().read(trade(0, 1)).clock(10 * S).read(trade(0, "t", event_type=2)).clock(60 * S)
     seen = played(timeline)
-    assert [what for what, *_ in seen] == ["event", "bar", "event"]
+    assert [what for what, *_ in seen] == ["event", "bar", "event", "stat"]
+
+
+def stats(seen: list[tuple[str, int, dict[str, Any]]]) -> list[tuple[str, int, int]]:
+    return [(row["kind"], row["event_count"], row["version"]) for what, _, row in seen if what == "stat"]
+
+
+def test_stats_go_out_with_the_bars_and_late_rows_revise_only_what_they_change() -> None:
+    timeline = Timeline().read(trade(0, 1), trade(0, "t", event_type=2), trade(0, "b", event_type=1)).clock(10 * S)
+    timeline.read(trade(5, "c", event_type=1), trade(0, "b", event_type=1))
+    seen = played(timeline.again(0, 3).clock(60 * S))
+    assert bars(seen) == [(1, 1)]
+    assert stats(seen) == [("ticker", 1, 1), ("book", 1, 1), ("book", 2, 3)]
+    assert times(seen, "stat")[:2] == [1_500 * MS] * 2
 
 
 def test_second_without_trades_has_no_bar_until_a_trade_comes() -> None:
