@@ -234,7 +234,7 @@ class FoldCells(beam.PTransform):
     Out:    .events unique events at once, later copies marked `copy`; .bars BAR records of 1 s when the log's clock
             passes end + grace, again when they grow; .stats STAT records of tickers and books, likewise; .late
             stragglers of closed cells; .bad identity conflicts.
-    Cost:   32 bytes an event until end + horizon + slack, and 108 an event until its second is out; one crossing.
+    Cost:   32 bytes an event until end + horizon + slack, and 100 an event until its second is out; one crossing.
     Errors: identity_conflict; cell_closed (0 in a healthy run).
     Source: docs/specs/market_data.md, step 5.
     """
