@@ -17,6 +17,7 @@ from transforms.batches import EventBatch
 from transforms.cell import CellConfig, CellKey, FoldCells
 from transforms.newer import KeepNewer
 from transforms.roll_up import RollUp, Windowing, fixed, roll_up_bars
+from transforms.slide import SLIDING, slide_bars
 from transforms.split import SplitByCell
 
 MS, S = 1_000, 1_000_000
@@ -79,7 +80,9 @@ class _NoteEvents(beam.DoFn):  # type: ignore[misc]
         return iter(())
 
 
-def played(timeline: Timeline, intervals_s: tuple[int, ...] = ()) -> list[tuple[str, int, dict[str, Any]]]:
+def played(
+    timeline: Timeline, intervals_s: tuple[int, ...] = (), sliding: bool = False
+) -> list[tuple[str, int, dict[str, Any]]]:
     """(what, when or where, row) in the order the steps gave them."""
     _SEEN.clear()
     options = PipelineOptions(["--runner=BundleBasedDirectRunner", "--streaming"])
@@ -91,6 +94,10 @@ def played(timeline: Timeline, intervals_s: tuple[int, ...] = ()) -> list[tuple[
         _ = folded.stats | "Stats" >> beam.Values() | "NoteStats" >> beam.ParDo(_Note("stat"))
         _ = folded.late | "NoteLate" >> beam.ParDo(_Note("late"))
         _ = folded.bad | "NoteBad" >> beam.ParDo(_Note("bad"))
+        if sliding:
+            slid = folded.bars | "Slide" >> RollUp(slide_bars, SLIDING, WINDOWS)
+            kept = slid | "KeepSliding" >> KeepNewer("stats_published", LATENESS_US)
+            _ = kept | "Sliding" >> beam.Values() | "NoteSliding" >> beam.ParDo(_Note("sliding"))
         for interval_s in intervals_s:
             rolled = folded.bars | f"Roll{interval_s}" >> RollUp(roll_up_bars, fixed(interval_s), WINDOWS)
             _ = (
@@ -225,6 +232,14 @@ def test_larger_bar_goes_out_after_its_last_second_and_grows_with_it() -> None:
     order = [what for what, *_ in seen if what in ("bar", "bar10")]
     assert order == ["bar", "bar", "bar10", "bar", "bar10"]
     assert [row["window_start"].timestamp() * S - T0_US for what, _, row in seen if what == "bar10"] == [0, 0]
+
+
+def test_sliding_minute_goes_out_every_ten_seconds_and_again_when_a_second_grows() -> None:
+    timeline = Timeline().read(trade(0, 1)).clock(20 * S).clock(25 * S).read(trade(500 * MS, 2)).clock(300 * S)
+    found = [row for what, _, row in played(timeline, sliding=True) if what == "sliding"]
+    starts = [(row["window_start"].timestamp() - T0_US / S, row["version"]) for row in found]
+    assert starts[:2] == [(-50, 1), (-40, 1)]  # whose ends the clock had passed when the late trade came
+    assert sorted(starts[2:]) == [(start, 2) for start in range(-50, 10, 10)]
 
 
 def test_nothing_larger_goes_out_twice_in_the_same_version() -> None:
