@@ -148,7 +148,6 @@ def main() -> None:
         make_topics(places.bootstrap_servers, f"{name}.raw", name)
         options = replace(
             LiveOptions(topic=f"{name}.raw", group=name, parallelism=asked.parallelism, bundle_ms=asked.bundle_ms),
-            max_parallelism=asked.parallelism,
             outputs=Outputs(
                 files_root=None if asked.no_files else f"{scratch}/files",
                 bootstrap_servers=places.bootstrap_servers,

@@ -36,7 +36,7 @@ def cpu_seconds(state_dir: Path) -> dict[str, float]:
         parents[int(stat.parent.name)] = int(fields[1])
         used[int(stat.parent.name)] = sum(map(int, fields[11:15])) / ticks  # its own, and of children that ended
     found: dict[str, float] = {}
-    for note in (state_dir / "pids").glob("*"):
+    for note in (state_dir / "pids").glob("*.json"):
         root = json.loads(note.read_text())["pid"]
         members = {root}
         while grown := {pid for pid, parent in parents.items() if parent in members} - members:
@@ -88,7 +88,6 @@ def main() -> None:
         options = LiveOptions(topic=topic, group=name, parallelism=asked.parallelism, bundle_ms=asked.bundle_ms)
         options = replace(
             options,
-            max_parallelism=asked.parallelism,
             checkpoint_ms=asked.checkpoint_ms,
             config=replace(options.config, cell=replace(options.config.cell, shards=asked.shards)),
             outputs=Outputs(

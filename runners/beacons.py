@@ -23,7 +23,14 @@ class Beacons:
 
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
         self._log = Log(bootstrap_servers, topic)
-        self._producer = Producer({"bootstrap.servers": bootstrap_servers, "acks": "all", "linger.ms": 0})
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "acks": "all",
+                "linger.ms": 0,
+                "topic.metadata.refresh.interval.ms": 5_000,  # to know of partitions that were added
+            }
+        )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="beacons", daemon=True)
 

@@ -22,14 +22,11 @@ class FlinkRun:
     checkpoints: Path
     job_name: str
     parallelism: int = 1
-    # Fixed from the first start, for savepoints are cut by it. The source reads in as many splits, and a subtask takes
-    # one record of each of its splits in turn, waiting up to 20 ms for those that have none (docs/facts.md): so no
-    # more than the job will ever have subtasks.
-    max_parallelism: int = 1
     checkpoint_ms: int = 5_000
     bundle_ms: int = 100
     bundle_size: int = 10_000
     savepoint: str | None = None
+    new_source: bool = False  # the savepoint's source has no successor in this job
     bounded: bool = False  # the job ends with its input
 
     @staticmethod
@@ -59,7 +56,6 @@ class FlinkRun:
             f"--files_to_stage={self.tiny_jar}",  # the cluster has the jars itself: nothing to upload
             f"--flink_conf_dir={self.flink_conf_dir}",
             f"--parallelism={self.parallelism}",
-            f"--max_parallelism={self.max_parallelism}",
             f"--sdk_worker_parallelism={self.parallelism}",  # a Python process a slot: one for all would share one lock
             f"--checkpointing_interval={self.checkpoint_ms}",
             "--externalized_checkpoints_enabled",
@@ -79,6 +75,8 @@ class FlinkRun:
         ]
         if self.savepoint:
             flags.append(f"--savepoint_path={self.savepoint}")
+        if self.new_source:
+            flags.append("--allow_non_restored_state")
         if self.bounded:
             return [*flags, "--shutdown_sources_after_idle_ms=0"]  # else a source read to its end idles for ever
         # else every record that KafkaIO reads updates every metric; a job that ends fails without them (docs/facts.md)

@@ -2,10 +2,12 @@
 
 import json
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +30,14 @@ class LiveError(RuntimeError):
     """A live job that did not start, died or did not stop; says what to look at."""
 
 
+class UnknownJobError(LiveError):
+    """Flink does not know the job: its JobManager is another one than the job was submitted to."""
+
+
+class FlinkSilentError(LiveError):
+    """Flink does not answer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LiveOptions:
     """One live job. The group names it: its offsets, its Flink job and its savepoints."""
@@ -37,10 +47,17 @@ class LiveOptions:
     outputs: Outputs = field(default_factory=Outputs)
     config: MarketDataConfig = field(default_factory=MarketDataConfig)
     parallelism: int = 1
-    max_parallelism: int = 1  # fixed for the life of a group's savepoints
     bundle_ms: int = 100
     checkpoint_ms: int = 5_000
     savepoint: str | None = None
+    # Of the source. A source of another generation than the savepoint's starts without state, at the committed offsets.
+    generation: int = 0
+    new_source: bool = False  # the savepoint is one of the generation before
+
+    @property
+    def source_label(self) -> str:
+        """Name of the source's step, by which Flink knows its state again."""
+        return f"ReadKafka{self.generation}"
 
     def consumer(self, bootstrap_servers: str) -> dict[str, str]:
         """KafkaIO's consumer; Beam commits, so the client must not."""
@@ -73,20 +90,30 @@ class LiveJob:
         window closes *before* the savepoint is taken (docs/facts.md). What the job still writes between savepoint and
         end is written again after a resume, with the same keys and into the same files.
 
-        LiveError when that takes over two minutes.
+        A savepoint that fails (a task is still starting, the disk is full for a moment) is tried again. LiveError when
+        none is there after two minutes; the job then runs on.
         """
-        body = {"target-directory": savepoints.as_uri(), "cancel-job": True}
-        trigger = _flink(self._rest, "POST", f"/jobs/{self.job_id}/savepoints", body)["request-id"]
         deadline = time.monotonic() + _STOP_S
-        while time.monotonic() < deadline:
-            status = _flink(self._rest, "GET", f"/jobs/{self.job_id}/savepoints/{trigger}")
-            if status["status"]["id"] == "COMPLETED":
-                operation = status["operation"]
-                if "location" in operation:
-                    self._wait_ended()
-                    return str(operation["location"])
-                cause = operation["failure-cause"]["stack-trace"].splitlines()[0]
+        body = {"target-directory": savepoints.as_uri(), "cancel-job": True}
+        while True:
+            if (state := self.state()) in ENDED:  # Flink would take the request and never answer
+                raise LiveError(f"job {self.job_id} is {state} already")
+            trigger = _flink(self._rest, "POST", f"/jobs/{self.job_id}/savepoints", body)["request-id"]
+            operation = self._ended(f"/jobs/{self.job_id}/savepoints/{trigger}", deadline)
+            if "location" in operation:
+                self._wait_ended()
+                return str(operation["location"])
+            if time.monotonic() > deadline:
+                cause = " ".join(operation["failure-cause"]["stack-trace"].splitlines()[:2])
                 raise LiveError(f"savepoint of job {self.job_id} failed: {cause}; look at the JobManager's log")
+            time.sleep(1.0)
+
+    def _ended(self, operation: str, deadline: float) -> dict[str, Any]:
+        """What an asynchronous operation of Flink gave."""
+        while time.monotonic() < deadline:
+            status = _flink(self._rest, "GET", operation)
+            if status["status"]["id"] == "COMPLETED":
+                return dict(status["operation"])
             time.sleep(0.2)
         raise LiveError(f"job {self.job_id} did not stop within {_STOP_S:.0f} s; cancel it on Flink's web page")
 
@@ -105,13 +132,22 @@ class LiveJob:
 
 
 def _flink(flink_rest: str, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """One call of Flink's REST interface at `flink_rest` (host:port)."""
+    """One call of Flink's REST interface at `flink_rest` (host:port). UnknownJobError, FlinkSilentError."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(
         f"http://{flink_rest}{path}", data, {"Content-Type": "application/json"}, method=method
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return dict(json.load(answer))
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.NOT_FOUND:
+            raise UnknownJobError(f"Flink at http://{flink_rest} does not know {path}") from error
+        raise FlinkSilentError(f"Flink at http://{flink_rest} answers {path} with {error}") from error
+    except OSError as error:
+        raise FlinkSilentError(
+            f"Flink at http://{flink_rest} does not answer ({error}); see `horizon stack status`"
+        ) from error
 
 
 def start(places: Endpoints, options: LiveOptions) -> LiveJob:
@@ -124,14 +160,14 @@ def start(places: Endpoints, options: LiveOptions) -> LiveJob:
         places,
         name,
         parallelism=options.parallelism,
-        max_parallelism=options.max_parallelism,
         checkpoint_ms=options.checkpoint_ms,
         bundle_ms=options.bundle_ms,
         savepoint=options.savepoint,
+        new_source=options.new_source,
     )
     pipeline = beam.Pipeline(options=PipelineOptions(flink.flags()))
     consumer = options.consumer(places.bootstrap_servers)
-    raw = pipeline | "ReadKafka" >> ReadKafka(places.expansion_endpoint, options.topic, consumer)
+    raw = pipeline | options.source_label >> ReadKafka(places.expansion_endpoint, options.topic, consumer)
     write(build(raw, options.config), options.outputs, options.config.cell.grace_us)
     result = pipeline.run()
     try:

@@ -1,15 +1,18 @@
 """Parquet files whose names and bytes follow from their rows alone, at any parallelism, after any crash.
 
 Rows wait in state until the log's clock has passed their window, then the file is written beside its name and renamed.
-What comes later is united with what the file holds. A crash between the two repeats the write with the same rows.
+What comes later is united with what the file holds. A crash between the two repeats the write with the same rows; a
+worker that was frozen meanwhile and wakes takes nothing away from what others wrote.
 """
 
+import fcntl
 import os
 import struct
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +38,7 @@ from transforms.batches import EventBatch
 from transforms.cell import CellKey
 from transforms.datasets import Dataset, ipc_bytes
 from transforms.event_rows import pack_events
+from transforms.fault_points import fault_point
 from transforms.metrics import count
 from transforms.roll_up import ShardBars
 
@@ -49,15 +53,46 @@ def write_file(root: str, dataset: Dataset, key: FileKey, table: pa.Table) -> No
     """Unite `table` with what the file holds and put it in place, durably. OSError when the disk refuses."""
     path = Path(root, dataset.path(*key))
     path.parent.mkdir(parents=True, exist_ok=True)
-    tables = [pq.read_table(path, partitioning=None), table] if path.exists() else [table]
-    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(handle, "wb") as out:
-        pq.write_table(dataset.merged(tables), out, compression="zstd", compression_level=1, version="2.6")
-        out.flush()
-        os.fsync(out.fileno())
-    Path(beside).replace(path)
+    while not _united(path, dataset, table):
+        pass
     for leftover in path.parent.glob(f".{path.name}.*"):  # of an attempt that was killed
         leftover.unlink(missing_ok=True)
+
+
+def _united(path: Path, dataset: Dataset, table: pa.Table) -> bool:
+    """Unite and replace; False, and nothing done, when the file is not the one any more that was read.
+
+    A worker that was frozen and taken for dead may write on beside the one that has taken its place.
+    """
+    with ExitStack() as open_:
+        known = open_.enter_context(path.open("rb")) if path.exists() else None  # held: its inode is not given away
+        tables = [pq.read_table(path, partitioning=None), table] if known else [table]
+        fault_point("read")
+        handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        fault_point("made")
+        with os.fdopen(handle, "wb") as out:
+            pq.write_table(dataset.merged(tables), out, compression="zstd", compression_level=1, version="2.6")
+            out.flush()
+            fault_point("written")
+            os.fsync(out.fileno())
+        fault_point("synced")
+        with _only_one(path.parent):
+            if (path.stat().st_ino if path.exists() else None) != (os.fstat(known.fileno()).st_ino if known else None):
+                return False  # the file beside is cleared away by the next attempt
+            Path(beside).replace(path)
+        fault_point("renamed")
+        return True
+
+
+@contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """One process or thread at a time."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_pieces(root: str, dataset: Dataset, key: FileKey, pieces: Sequence[bytes]) -> None:

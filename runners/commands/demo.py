@@ -21,9 +21,9 @@ from runners.capture import CapturedEvent, CaptureError, read_capture
 from runners.charts import write_chart
 from runners.commands.compare import report
 from runners.commands.connection import fail, stderr
-from runners.commands.live import stop_and_note
 from runners.compare import compare, read_dataset
-from runners.live import LiveError, LiveOptions, start
+from runners.group import LiveGroup
+from runners.live import LiveError, LiveOptions
 from runners.log import Log
 from runners.newest_bars import NewestBars
 from runners.publish import PublishBatch, PublishError, publish_batches
@@ -79,7 +79,8 @@ def _run(places: Endpoints, root: Path, data: Path | None, events: int, rate: fl
     config = MarketDataConfig()
     outputs = Outputs(files_root=str(root / "live"), bootstrap_servers=places.bootstrap_servers)
     watch = Watch(places.bootstrap_servers, TOPIC, outputs.topic_prefix, config.intervals_s)
-    job = start(places, LiveOptions(topic=TOPIC, group="demo", outputs=outputs, config=config))
+    job = LiveGroup(places, LiveOptions(topic=TOPIC, group="demo", outputs=outputs, config=config), _say)
+    job.start(fresh=True)
     _say("the live job runs; publishing")
     bars = NewestBars(places.bootstrap_servers, "md.bars.1s")
     with Beacons(places.bootstrap_servers, TOPIC):
@@ -88,7 +89,7 @@ def _run(places: Endpoints, root: Path, data: Path | None, events: int, rate: fl
             published += _publish(places.bootstrap_servers, name, batches, lambda: _show(watch.counts(), bars))
         counts = _settled(watch, bars, root / "live", published)
     bars.close()
-    savepoint = stop_and_note(job, root, "demo")
+    savepoint = job.stop()
     _say(f"live: {counts}; stopped with savepoint {savepoint}")
     _say("replaying the same offsets on the DirectRunner")
     manifest = Log(places.bootstrap_servers, TOPIC).freeze()

@@ -15,6 +15,7 @@ from runners.artifacts import ArtifactError
 from runners.commands.connection import AsJson, StateDir, fail, stderr
 from runners.commands.fetch import fetch_missing
 from runners.stack import Endpoints, LocalStack, StackError, endpoints
+from runners.stack.process import Running
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,7 +44,8 @@ def up(
     """Start Kafka, Flink, Beam's services and the Python workers, and wait until they answer.
 
     Free ports on the loopback interface; Beam's two Java services listen on all. They run on after this command;
-    `horizon stack down` stops them. Kafka's data is kept from one start to the next.
+    `horizon stack down` stops them. Kafka's data is kept from one start to the next. A process that dies is started
+    again, which a line on this terminal and in STATE/logs/supervisor.log says.
     """
     began = time.monotonic()
     try:
@@ -76,7 +78,10 @@ def down(
 
 @app.command(epilog="Example:\n\nhorizon stack status --json | jq .pids\n")
 def status(state_dir: StateDir = Path(".horizon"), as_json: AsJson = False) -> None:
-    """Show where the stack listens and which processes live. Exit code 1 when none runs, or one has died."""
+    """Show where the stack listens, which processes live, and how often each was started again after it died.
+
+    Exit code 1 when none runs, or one is dead.
+    """
     try:
         places = endpoints(state_dir)
         stack = LocalStack(state_dir)
@@ -87,15 +92,25 @@ def status(state_dir: StateDir = Path(".horizon"), as_json: AsJson = False) -> N
             raise typer.Exit(1) from error
         fail(escape(str(error)))
     if as_json:
-        typer.echo(_as_json(places, running=True, pids=stack.pids(), dead=dead))
+        restarts = {name: {"restarts": one.restarts, "last": one.restarted} for name, one in stack.processes().items()}
+        typer.echo(_as_json(places, running=True, pids=stack.pids(), dead=dead, restarts=restarts))
     else:
         Console().print(_table(places))
-        for name, pid in stack.pids().items():
-            typer.echo(f"  {name:16} pid {pid}")
+        for name, process in stack.processes().items():
+            typer.echo(f"  {name:16} {_life(process, dead=name in dead)}")
     if dead:
         if not as_json:
             typer.echo(f"  dead: {', '.join(dead)}; see {state_dir / 'logs'}")
         raise typer.Exit(1)
+
+
+def _life(process: Running, *, dead: bool) -> str:
+    words = [f"pid {process.pid}"]
+    if process.restarts:
+        words.append(f"started again {process.restarts} time(s), last at {process.restarted}")
+    if dead:
+        words.append("died too often and was given up" if process.intent == "given up" else "dead")
+    return ", ".join(words)
 
 
 def _as_json(places: Endpoints, **more: object) -> str:

@@ -1,7 +1,7 @@
 """Where a running stack listens, and the file that says so: `stack.json` in its state directory."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from runners.stack.process import ProcessSpec, is_alive, noted
@@ -38,7 +38,7 @@ class Blueprint:
     specs: tuple[ProcessSpec, ...]
 
     def spec(self, name: str) -> ProcessSpec:
-        """The process of that name.
+        """The process of that name; a `taskmanager-N` beyond those of the start is one like the first.
 
         Raises:
             StackError: there is none.
@@ -46,6 +46,8 @@ class Blueprint:
         for spec in self.specs:
             if spec.name == name:
                 return spec
+        if name.startswith("taskmanager-"):
+            return replace(self.spec("taskmanager-1"), name=name)
         names = ", ".join(spec.name for spec in self.specs)
         raise StackError(f"the stack has no process {name!r}; it has {names}")
 

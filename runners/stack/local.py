@@ -5,16 +5,15 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 from runners import artifacts
 from runners.stack import process, ready
 from runners.stack.blueprint import IMPORT_ROOT, Drawing, Size, draw
-from runners.stack.endpoints import Blueprint, Endpoints, StackError, forget, load, save
-from runners.stack.guard import Guard
-from runners.stack.process import ProcessSpec
+from runners.stack.endpoints import Endpoints, StackError, forget, load, save
+from runners.stack.guard import NAME, Guard
+from runners.stack.process import ProcessSpec, Running
 
 FORMAT_TIMEOUT_S = 60.0
 
@@ -23,7 +22,8 @@ class LocalStack:
     """Kafka, Flink, expansion service, job server and Python workers, below one directory.
 
     `up()` alone leaves them running after this process; as a context manager they go with it, also when it is
-    killed. A second object for the same directory can look at, kill, start and stop what the first one started.
+    killed. A process that dies meanwhile is started again by the supervisor, which lives as long as the stack. A second
+    object for the same directory can look at, kill, start and stop what the first one started.
     """
 
     def __init__(self, state_dir: Path, brokers: int = 1, taskmanagers: int = 1, slots: int = 2) -> None:
@@ -52,10 +52,12 @@ class LocalStack:
         self.down()
 
     def down(self) -> None:
-        """Stop everything and wait for it: first what uses Kafka, then Kafka. What is down already is fine."""
-        running = list(process.noted(self.state_dir).values())
-        process.stop([one for one in running if not one.name.startswith("kafka-")], self.state_dir)
-        process.stop([one for one in running if one.name.startswith("kafka-")], self.state_dir)
+        """Stop everything and wait for it: what uses Kafka, then Kafka. What is down already is fine."""
+        running = process.mark_stopping(list(process.noted(self.state_dir).values()), self.state_dir)
+        process.stop([one for one in running if one.name != NAME and not _is_kafka(one)], self.state_dir)
+        process.stop([one for one in running if _is_kafka(one)], self.state_dir)
+        # last, for it stops the rest if we are killed before; it starts nothing that is marked
+        process.stop([one for one in running if one.name == NAME], self.state_dir)
         forget(self.state_dir)
         if self._guard is not None:
             self._guard.close()
@@ -75,10 +77,15 @@ class LocalStack:
 
     def dead(self) -> list[str]:
         """The processes that should run and do not."""
-        return [spec.name for spec in load(self.state_dir).specs if spec.name not in self.pids()]
+        alive = self.pids()
+        return [name for name in (NAME, *(spec.name for spec in load(self.state_dir).specs)) if name not in alive]
 
-    def kill(self, name: str) -> None:
-        """SIGKILL a process and all that it started, and wait until it is gone.
+    def processes(self) -> dict[str, Running]:
+        """What is noted of each process, by name: how often it was started again, and whether it was given up."""
+        return process.noted(self.state_dir)
+
+    def kill(self, name: str, *, stays_dead: bool = True) -> None:
+        """SIGKILL a process and all that it started, and wait until it is gone. Else the supervisor starts it again.
 
         Raises:
             StackError: no process of that name runs.
@@ -86,7 +93,10 @@ class LocalStack:
         if name not in self.pids():
             raise StackError(f"{name!r} is not running; running are {', '.join(self.pids()) or 'none'}")
         running = process.noted(self.state_dir)[name]
-        process.stop([running], self.state_dir, grace_s=0)
+        if stays_dead:
+            process.stop([running], self.state_dir, grace_s=0)
+        else:
+            process.kill_group(running)
 
     def start(self, name: str) -> None:
         """Start one process again with the command line it had, without waiting for it; a `taskmanager-N` may be new.
@@ -94,24 +104,28 @@ class LocalStack:
         Raises:
             StackError: it runs already, or the stack has no such process.
         """
-        if name in self.pids():
-            raise StackError(f"{name!r} is running already, with pid {self.pids()[name]}")
-        process.spawn(_spec_for(load(self.state_dir), name), self.state_dir)
+        with process.noting(self.state_dir):
+            if name in self.pids():
+                raise StackError(f"{name!r} is running already, with pid {self.pids()[name]}")
+            process.spawn(load(self.state_dir).spec(name), self.state_dir)
 
     def wait_ready(self, timeout_s: float = ready.TIMEOUT_S) -> None:
-        """Wait until every part answers, all the slots of `up()` included."""
+        """Wait until every part answers, all the slots of `up()` included; what died is waited for unless given up."""
         blueprint = load(self.state_dir)
-        ready.wait(blueprint, ready.probes(blueprint), timeout_s)
+        ready.wait(blueprint, ready.probes(blueprint), timeout_s, supervised=True)
 
     def _up(self) -> Endpoints:
         self.state_dir.mkdir(parents=True, exist_ok=True)
         with _only_one(self.state_dir):
             if self.pids():
                 raise StackError(f"a stack runs in {self.state_dir} already; stop it with `horizon stack down`")
+            process.stop(list(process.noted(self.state_dir).values()), self.state_dir, grace_s=0)  # notes of a crash
             drawing = draw(self.state_dir, self.size, artifacts.default_cache_dir())
             self._guard = Guard(self.state_dir, {"PYTHONPATH": str(IMPORT_ROOT)})
             try:
-                return self._start(drawing)
+                places = self._start(drawing)
+                self._guard.supervise()
+                return places
             except BaseException:
                 self.down()
                 raise
@@ -141,10 +155,8 @@ class LocalStack:
         process.spawn(serve, self.state_dir)
 
 
-def _spec_for(blueprint: Blueprint, name: str) -> ProcessSpec:
-    if name.startswith("taskmanager-") and all(spec.name != name for spec in blueprint.specs):
-        return replace(blueprint.spec("taskmanager-1"), name=name)
-    return blueprint.spec(name)
+def _is_kafka(running: Running) -> bool:
+    return running.name.startswith("kafka-")
 
 
 @contextmanager

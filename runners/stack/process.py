@@ -1,20 +1,27 @@
 """Child processes that are sessions of their own, told apart from strangers by pid and start time.
 
-Standard library only: the guard, which must outlive its parent, imports nothing else.
+A note in `pids/` says what runs and what shall become of it. Standard library only: the supervisor, which must outlive
+its parent, imports nothing else.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import IO, Literal
 
 POLL_S = 0.05
 STOP_GRACE_S = 10.0
+_GROUP_GONE_S = 5.0
+
+# "run": started again when it dies. "stop": somebody ends it. "given up": died too often, and stays dead.
+Intent = Literal["run", "stop", "given up"]
 
 _children: dict[int, subprocess.Popen[bytes]] = {}  # ours, kept so that the dead are reaped
 
@@ -30,11 +37,14 @@ class ProcessSpec:
 
 @dataclass(frozen=True)
 class Running:
-    """A started process. `born` is the kernel's start time, for pids are used again."""
+    """A started process. `born` is the kernel's start time, for pids are used again; `restarted` is UTC, ISO 8601."""
 
     name: str
     pid: int
     born: str
+    intent: Intent = "run"
+    restarts: int = 0
+    restarted: str | None = None
 
 
 def born(pid: int) -> str | None:
@@ -62,25 +72,52 @@ def is_alive(process: Running) -> bool:
 
 def spawn(spec: ProcessSpec, state_dir: Path) -> Running:
     """Start a process in a session of its own, output to `logs/<name>.log`, and note it in `pids/`."""
-    logs, pids = state_dir / "logs", state_dir / "pids"
+    return _spawn(spec, state_dir, subprocess.DEVNULL, ())
+
+
+def spawn_listener(spec: ProcessSpec, state_dir: Path, pass_fds: Sequence[int]) -> tuple[Running, IO[bytes]]:
+    """The same with our end of a pipe to its standard input, and with descriptors of ours that it gets too."""
+    running = _spawn(spec, state_dir, subprocess.PIPE, pass_fds)
+    pipe = _children[running.pid].stdin
+    assert pipe is not None
+    return running, pipe
+
+
+def _spawn(spec: ProcessSpec, state_dir: Path, stdin: int, pass_fds: Sequence[int]) -> Running:
+    logs = state_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    pids.mkdir(parents=True, exist_ok=True)
     with (logs / f"{spec.name}.log").open("ab") as log:
         child = subprocess.Popen(
             spec.command,
             env={**os.environ, **spec.environment},
             cwd=state_dir,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=log,
             stderr=subprocess.STDOUT,
+            pass_fds=pass_fds,
             start_new_session=True,  # the terminal's Ctrl-C reaches only us, and a group is one signal's target
         )
     process = Running(spec.name, child.pid, born(child.pid) or "gone")
     _children[child.pid] = child
-    note = pids / f"{spec.name}.json"
+    write_note(process, state_dir)
+    return process
+
+
+def write_note(process: Running, state_dir: Path) -> None:
+    """Write the note of a process whole or not at all."""
+    note = _note(process.name, state_dir)
+    note.parent.mkdir(parents=True, exist_ok=True)
     note.with_suffix(".new").write_text(json.dumps(asdict(process)))
     note.with_suffix(".new").replace(note)
-    return process
+
+
+@contextlib.contextmanager
+def noting(state_dir: Path) -> Iterator[None]:
+    """Hold the notes: whoever decides by them that something is to start or to stop, writes before others look."""
+    (state_dir / "pids").mkdir(parents=True, exist_ok=True)
+    with (state_dir / "pids" / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def noted(state_dir: Path) -> dict[str, Running]:
@@ -102,16 +139,52 @@ def signal_group(process: Running, number: signal.Signals) -> None:
         os.killpg(process.pid, number)
 
 
+def kill_group(process: Running) -> None:
+    """SIGKILL the process and all that it started, and wait until none of them runs."""
+    signal_group(process, signal.SIGKILL)
+    until = time.monotonic() + _GROUP_GONE_S
+    while _group_lives(process) and time.monotonic() < until:
+        time.sleep(POLL_S)
+
+
+def mark_stopping(processes: Sequence[Running], state_dir: Path) -> list[Running]:
+    """Note that these are to end, so that nobody starts them again; those that somebody just did are what is given."""
+    with noting(state_dir):
+        known = noted(state_dir)
+        ending = [replace(known.get(process.name, process), intent="stop") for process in processes]
+        for process in ending:
+            write_note(process, state_dir)
+    return ending
+
+
 def stop(processes: Sequence[Running], state_dir: Path, grace_s: float = STOP_GRACE_S) -> None:
     """SIGTERM to all at once, SIGKILL to what is left after `grace_s`, and to what their workers left behind."""
-    for process in processes:
-        signal_group(process, signal.SIGTERM)
-    wait_gone(processes, grace_s)
-    for process in processes:
-        signal_group(process, signal.SIGKILL)
-    wait_gone(processes, grace_s)
-    for process in processes:
-        (state_dir / "pids" / f"{process.name}.json").unlink(missing_ok=True)
+    ending = mark_stopping(processes, state_dir)
+    if grace_s > 0:
+        for process in ending:
+            signal_group(process, signal.SIGTERM)
+        wait_gone(ending, grace_s)
+    for process in ending:
+        kill_group(process)
+    for process in ending:
+        _note(process.name, state_dir).unlink(missing_ok=True)
+
+
+def _note(name: str, state_dir: Path) -> Path:
+    return state_dir / "pids" / f"{name}.json"
+
+
+def _group_lives(process: Running) -> bool:
+    if not Path("/proc/self/stat").exists():
+        return is_alive(process)
+    if born(process.pid) not in (None, process.born):
+        return False  # a stranger's by now
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(group) == process.pid and state not in "ZX":
+                return True
+    return False
 
 
 def wait_gone(processes: Sequence[Running], timeout_s: float) -> bool:

@@ -6,8 +6,10 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from runners.stack.endpoints import Blueprint, StackError
+from runners.stack.guard import NAME
 from runners.stack.process import is_alive, noted
 
 TIMEOUT_S = 120.0
@@ -24,7 +26,7 @@ def probes(blueprint: Blueprint) -> dict[str, Probe]:
     services = ("expansion", places.expansion_endpoint), ("jobserver", places.job_endpoint)
     return {
         "kafka": lambda: brokers_answer(places.bootstrap_servers, blueprint.brokers),
-        "flink": lambda: flink_overview(places.flink_rest).get("slots-total") == slots,
+        "flink": lambda: flink_answer(places.flink_rest, "/overview").get("slots-total") == slots,
         **{name: partial(grpc_answers, address) for name, address in services},
         "workers": lambda: grpc_answers(places.worker_pool),
     }
@@ -42,14 +44,14 @@ def brokers_answer(bootstrap_servers: str, count: int) -> bool:
         return False
 
 
-def flink_overview(rest: str) -> dict[str, int | str]:
-    """Flink's `/overview`; empty while the JobManager does not answer."""
+def flink_answer(rest: str, path: str) -> dict[str, Any]:
+    """What Flink's REST interface answers; empty while the JobManager does not."""
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-            f"http://{rest}/overview", timeout=1.0
+            f"http://{rest}{path}", timeout=1.0
         ) as answer:
-            overview: dict[str, int | str] = json.load(answer)
-            return overview
+            found: dict[str, Any] = json.load(answer)
+            return found
     except (OSError, ValueError):
         return {}
 
@@ -66,19 +68,22 @@ def grpc_answers(address: str) -> bool:
     return True
 
 
-def wait(blueprint: Blueprint, waiting_for: Mapping[str, Probe], timeout_s: float = TIMEOUT_S) -> None:
-    """Ask until every part has answered once.
+def wait(
+    blueprint: Blueprint, waiting_for: Mapping[str, Probe], timeout_s: float = TIMEOUT_S, *, supervised: bool = False
+) -> None:
+    """Ask until every part has answered once. `supervised`: what died is started again, so it is waited for.
 
     Raises:
-        StackError: a process ended, or time was up; with the end of its log and where the rest is.
+        StackError: a process ended for good, or time was up; with the end of its log and where the rest is.
     """
     state_dir = blueprint.endpoints.state_dir
     until = time.monotonic() + timeout_s
     waiting = dict(waiting_for)
     while waiting:
         for process in noted(state_dir).values():
-            if not is_alive(process):
-                raise StackError(f"{process.name} ended while the stack started; {log_tail(state_dir, process.name)}")
+            comes_back = supervised and process.intent == "run" and process.name != NAME
+            if not comes_back and not is_alive(process):
+                raise StackError(f"{process.name} ended; {log_tail(state_dir, process.name)}")
         waiting = {name: probe for name, probe in waiting.items() if not probe()}
         if waiting and time.monotonic() > until:
             raise StackError(f"not ready after {timeout_s:.0f} s: {', '.join(waiting)}; see {state_dir / 'logs'}")

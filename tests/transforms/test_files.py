@@ -1,6 +1,9 @@
 """Files: the same rows give the same bytes, whatever was written before and whatever crashed."""
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +16,12 @@ from tests.transforms.build_events import events
 from transforms import files
 from transforms.datasets import EVENTS, REJECTS
 from transforms.event_rows import pack_events
+from transforms.fault_points import FILE_STEPS
 from transforms.files import event_pieces, reject_pieces, write_file
 from transforms.rejects import reject_rows
 from transforms.split import split_by_cell
 
+ROOT = Path(__file__).parents[2]
 KEY = (1_700_000_000, 0)
 
 
@@ -92,6 +97,45 @@ def test_crash_during_the_write_leaves_the_old_file(tmp_path: Path, monkeypatch:
         with pytest.raises(OSError, match="No space"):
             write_file(str(tmp_path), EVENTS, KEY, table())
     assert (tmp_path / EVENTS.path(*KEY)).read_bytes() == before
+
+
+def writer(root: Path, count: int, fault: str) -> "subprocess.Popen[bytes]":
+    """A process of its own that writes `table(count)`, with a fault point."""
+    code = f"from tests.transforms.test_files import *; write_file({str(root)!r}, EVENTS, KEY, table({count}))"
+    return subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "HORIZON_FAULT_AT": fault}, cwd=ROOT)
+
+
+@pytest.mark.parametrize("step", FILE_STEPS)
+def test_writer_that_is_killed_at_any_step_leaves_an_old_or_a_new_file_and_the_next_write_mends_it(
+    step: str, tmp_path: Path
+) -> None:
+    root, whole, once = tmp_path / "root", tmp_path / "whole", tmp_path / "once"
+    write_file(str(root), EVENTS, KEY, table(10))
+    write_file(str(whole), EVENTS, KEY, table())
+    old, new = only_file(root).read_bytes(), only_file(whole).read_bytes()
+    once.touch()
+    assert writer(root, 30, f"{step} SIGKILL {once}").wait(60) == -signal.SIGKILL
+    assert (root / EVENTS.path(*KEY)).read_bytes() == (new if step == "renamed" else old)
+    write_file(str(root), EVENTS, KEY, table())
+    assert only_file(root).read_bytes() == new
+
+
+@pytest.mark.parametrize("step", ["read", "synced"])
+@pytest.mark.parametrize("before", [0, 10])
+def test_writer_that_wakes_after_others_wrote_the_file_takes_no_row_from_it(
+    step: str, before: int, tmp_path: Path
+) -> None:
+    root, whole, once = tmp_path / "root", tmp_path / "whole", tmp_path / "once"
+    write_file(str(whole), EVENTS, KEY, table())
+    if before:
+        write_file(str(root), EVENTS, KEY, table(before))
+    once.touch()
+    late = writer(root, 20, f"{step} SIGSTOP {once}")
+    assert os.waitid(os.P_PID, late.pid, os.WSTOPPED | os.WNOWAIT) is not None
+    write_file(str(root), EVENTS, KEY, table())
+    late.send_signal(signal.SIGCONT)
+    late.wait(60)  # whether it succeeds or finds that its own file was cleared away
+    assert only_file(root).read_bytes() == only_file(whole).read_bytes()
 
 
 def test_clearing_up_spares_the_neighbours(tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""Where a group goes on: the note of its newest job, that job's newest snapshot, and the offsets in a snapshot."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+_METADATA = "_metadata"  # Flink writes it last: a snapshot without it is not whole
+
+
+class ResumeError(RuntimeError):
+    """A snapshot that cannot be gone on from; says which and why."""
+
+
+@dataclass(frozen=True)
+class GroupNote:
+    """What is kept of a group between its jobs, in STATE/groups/<group>.json."""
+
+    job: str  # Flink's id of the newest job
+    origin: str | None  # URI of the snapshot it started from or was stopped with
+    generation: int  # of the source, see LiveOptions
+    partitions: int  # of the topic, which that generation reads
+    parallelism: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A savepoint or a checkpoint that is whole."""
+
+    uri: str
+    taken_s: float  # seconds since the Unix epoch
+
+    @property
+    def kind(self) -> str:
+        """checkpoint or savepoint, by Flink's own names."""
+        return "checkpoint" if self.uri.rpartition("/")[2].startswith("chk-") else "savepoint"
+
+
+def read_note(state_dir: Path, group: str) -> GroupNote | None:
+    """The group's note; None when it never ran here. ResumeError when it cannot be read."""
+    file = _note_file(state_dir, group)
+    try:
+        return GroupNote(**json.loads(file.read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise ResumeError(
+            f"{file} is no note of a group ({error}); name a snapshot with --savepoint, or --fresh"
+        ) from error
+
+
+def write_note(state_dir: Path, group: str, note: GroupNote) -> None:
+    """Write the note whole or not at all."""
+    file = _note_file(state_dir, group)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_suffix(".new")
+    beside.write_text(json.dumps(asdict(note), indent=1))
+    beside.replace(file)
+
+
+def _note_file(state_dir: Path, group: str) -> Path:
+    return state_dir / "groups" / f"{group}.json"
+
+
+def newest_snapshot(checkpoints: Path, note: GroupNote) -> Snapshot | None:
+    """The newest of what the noted job started from, was stopped with, and its own checkpoints below `checkpoints`."""
+    places = [Path(urlparse(note.origin).path)] if note.origin else []
+    places += (checkpoints / note.job).glob("chk-*")
+    found = [Snapshot(place.as_uri(), (place / _METADATA).stat().st_mtime) for place in places if is_whole(place)]
+    return max(found, key=lambda snapshot: snapshot.taken_s, default=None)
+
+
+def is_whole(snapshot: Path) -> bool:
+    """Whether Flink finished writing it."""
+    return (snapshot / _METADATA).exists()
+
+
+def next_offsets(snapshot_uri: str, topic: str, partitions: int) -> dict[int, int]:
+    """The offset that KafkaIO would read next in each partition, as the snapshot has it.
+
+    KafkaIO keeps an Avro record a partition (next offset, partition, topic, watermark in ms; numbers and the topic's
+    length as varints), which Flink puts into the snapshot's metadata. An encoding that only the pinned versions
+    promise: so each partition must be found exactly once. ResumeError otherwise.
+    """
+    data = (Path(urlparse(snapshot_uri).path) / _METADATA).read_bytes()
+    name = _zigzag(len(topic.encode())) + topic.encode()
+    found: dict[int, list[int]] = {}
+    at = data.find(name)
+    while at >= 0:
+        partition, start = _zigzag_before(data, at)
+        offset, start = _zigzag_before(data, start)
+        found.setdefault(partition, []).append(offset)
+        at = data.find(name, at + 1)
+    if sorted(found) != list(range(partitions)) or any(len(offsets) != 1 for offsets in found.values()):
+        raise ResumeError(
+            f"{snapshot_uri} has these offsets of {topic}: {found}, not one for each of 0 to {partitions - 1}; "
+            "is Flink or Beam of another version? A new group reads the topic from its start: --group"
+        )
+    return {partition: offsets[0] for partition, offsets in sorted(found.items())}
+
+
+def _zigzag(number: int) -> bytes:
+    rest, out = number << 1, bytearray()
+    while rest > 0x7F:
+        out.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes([*out, rest])
+
+
+def _zigzag_before(data: bytes, end: int) -> tuple[int, int]:
+    """The varint whose last byte lies before `end`, and where it starts."""
+    start = end - 1
+    while start > 0 and data[start - 1] >= 0x80:
+        start -= 1
+    value = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(data[start:end]))
+    return value >> 1 ^ -(value & 1), start
