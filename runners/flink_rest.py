@@ -64,9 +64,8 @@ def ask(flink_rest: str, path: str) -> Any:
 
 def job_of(flink_rest: str, group: str) -> FlinkJob | None:
     """The group's newest job, running or ended; None when Flink knows of none."""
-    ours = re.compile(
-        rf"horizon-{re.escape(group)}-\d{{13}}(-.*)?"
-    )  # the milliseconds of its start, as live.py names it
+    # live.py names a job by group and start in ms; 13 digits, so that group a-1 is not taken for a
+    ours = re.compile(rf"horizon-{re.escape(group)}-\d{{13}}(-.*)?")
     found = [job for job in ask(flink_rest, "/jobs/overview")["jobs"] if ours.fullmatch(job["name"])]
     if not found:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipelines.options import MarketDataConfig
@@ -20,6 +20,11 @@ from schemas.units import MS_PER_S
 from transforms.topics import TopicNames
 
 OFFSETS_TOPIC: Final = "__consumer_offsets"  # Kafka's own; its records carry the broker's clock
+_NO_COORDINATOR: Final = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
 _TIMEOUT_S: Final = 30.0
 _REJECTS_READ: Final = 500  # the newest ones, counted by reason
 _RATE_S: Final = 1.0  # between two looks at the ends of the topics
@@ -109,10 +114,22 @@ def committed_offsets(bootstrap_servers: str, topic: str, group: str, partitions
         if OFFSETS_TOPIC not in consumer.list_topics(timeout=_TIMEOUT_S).topics:
             return {}
         places = [TopicPartition(topic, partition) for partition in partitions]
-        found = consumer.committed(places, timeout=_TIMEOUT_S)
+        found = _committed(consumer, places)
         return {place.partition: place.offset for place in found if place.offset >= 0}
     finally:
         consumer.close()
+
+
+def _committed(consumer: Consumer, places: list[TopicPartition]) -> list[TopicPartition]:
+    """Asks again while a coordinator is still being chosen, as it is when the offsets topic has just come."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            return consumer.committed(places, timeout=_TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() not in _NO_COORDINATOR or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def _reject_count(asked: Asked) -> int:
