@@ -8,7 +8,21 @@ from typer._click.core import Context  # where Typer, whose version is pinned, k
 from typer._click.exceptions import NoArgsIsHelpError, UsageError
 from typer.core import TyperGroup
 
-from runners.commands import bars, compare, demo, fetch, live, peek, publish, replay, simulate, stack, topics
+from runners.commands import (
+    bars,
+    compare,
+    demo,
+    doctor,
+    fetch,
+    live,
+    peek,
+    publish,
+    replay,
+    simulate,
+    stack,
+    status,
+    topics,
+)
 from runners.commands.connection import fail
 
 EPILOG = """Examples:
@@ -46,12 +60,14 @@ app = typer.Typer(
 
 app.command("demo", epilog=demo.EPILOG)(demo.demo)
 app.command("live", epilog=live.EPILOG)(live.live)
+app.command("status", epilog=status.EPILOG)(status.status)
 app.command("replay", epilog=replay.EPILOG)(replay.replay_command)
 app.command("compare", epilog=compare.EPILOG)(compare.compare_command)
 app.command("publish", epilog=publish.EPILOG)(publish.publish)
 app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
 app.command("peek", epilog=peek.EPILOG)(peek.peek)
 app.command("bars", epilog=bars.EPILOG)(bars.bars)
+app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.add_typer(stack.app, name="stack")
 app.add_typer(topics.app, name="topics")
 app.command("fetch", epilog=fetch.EPILOG)(fetch.fetch_command)

@@ -90,9 +90,9 @@ class Log:
                     f"asked were {begin} to {stops[partition]}; choose a stretch that retention has kept"
                 )
         stretches = tuple(Stretch(self.topic, p, begins[p], max(begins[p], stops[p])) for p in sorted(begins))
-        newest = max(self._log_times_ms({s.partition: s.stop - 1 for s in stretches if s.stop > s.start}), default=0)
+        newest = max(self.log_times_ms({s.partition: s.stop - 1 for s in stretches if s.stop > s.start}), default=0)
         whole = {p: begin for p, begin in begins.items() if begin > first[p]}
-        oldest = max(self._log_times_ms(whole), default=0) if whole else 0
+        oldest = max(self.log_times_ms(whole), default=0) if whole else 0
         return Manifest(stretches, oldest * 1_000, newest * 1_000)
 
     def _bound(self, bound: Bound) -> dict[int, int]:
@@ -104,7 +104,7 @@ class Log:
         wanted = {TopicPartition(self.topic, partition): spec for partition in self.partitions()}
         return {place.partition: found for place, found in list_offsets(self._admin, wanted).items()}
 
-    def _log_times_ms(self, offsets: Mapping[int, int]) -> Iterable[int]:
+    def log_times_ms(self, offsets: Mapping[int, int]) -> Iterable[int]:
         """Log times of single records, by partition and offset."""
         consumer = Consumer({"bootstrap.servers": self._bootstrap_servers, "group.id": "horizon-look", "log_level": 0})
         try:

@@ -1,0 +1,116 @@
+"""Questions to Flink's REST interface; nothing here changes anything."""
+
+import json
+import re
+import urllib.request
+from dataclasses import dataclass
+from typing import Any, Final
+
+from runners.live import ENDED
+from schemas.units import MS_PER_S
+
+STARTING: Final = ("INITIALIZING", "CREATED")
+_TIMEOUT_S: Final = 5.0
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the cluster is never behind a proxy
+
+
+class FlinkError(RuntimeError):
+    """Flink does not answer; says where it was asked."""
+
+
+@dataclass(frozen=True)
+class FlinkJob:
+    """One job; times in milliseconds since the Unix epoch, by the JobManager's clock."""
+
+    job_id: str
+    name: str
+    state: str  # Flink's word: RUNNING, RESTARTING, FAILED, ...
+    start_ms: int
+    now_ms: int
+    vertices: tuple[str, ...]
+
+    @property
+    def starting(self) -> bool:
+        """Whether it has only just been submitted: Flink answers no questions about it yet."""
+        return self.state in STARTING
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has come to a state that a job does not leave."""
+        return self.state in ENDED
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """What Flink counts of a job's checkpoints; `last_*` of the newest completed one."""
+
+    completed: int = 0
+    failed: int = 0
+    interval_s: float = 0.0
+    last_at_ms: int | None = None
+    last_bytes: int = 0
+    last_s: float = 0.0  # from trigger to the last acknowledgement
+    failure: str | None = None  # why the newest failed one failed
+
+
+def ask(flink_rest: str, path: str) -> Any:
+    """What Flink at `flink_rest` (host:port) says to a GET. FlinkError when it says nothing that can be used."""
+    try:
+        with _OPENER.open(f"http://{flink_rest}{path}", timeout=_TIMEOUT_S) as answer:
+            return json.load(answer)
+    except (OSError, ValueError) as error:
+        raise FlinkError(f"Flink at {flink_rest} does not answer {path} ({error}); `horizon stack status`") from error
+
+
+def job_of(flink_rest: str, group: str) -> FlinkJob | None:
+    """The group's newest job, running or ended; None when Flink knows of none."""
+    # live.py names a job by group and start in ms; 13 digits, so that group a-1 is not taken for a
+    ours = re.compile(rf"horizon-{re.escape(group)}-\d{{13}}(-.*)?")
+    found = [job for job in ask(flink_rest, "/jobs/overview")["jobs"] if ours.fullmatch(job["name"])]
+    if not found:
+        return None
+    newest = max(found, key=lambda job: int(job["start-time"]))
+    told = ask(flink_rest, f"/jobs/{newest['jid']}")
+    vertices = tuple(str(vertex["id"]) for vertex in told["vertices"])
+    return FlinkJob(newest["jid"], newest["name"], told["state"], int(told["start-time"]), int(told["now"]), vertices)
+
+
+def watermark_ms(flink_rest: str, job: FlinkJob) -> int | None:
+    """The log's clock as the job's slowest step has it, up to 10 s old; None when Flink does not say.
+
+    Negative when some step has none yet: a partition that never gave a record holds it there.
+    """
+    answers = (ask(flink_rest, f"/jobs/{job.job_id}/vertices/{vertex}/watermarks") for vertex in job.vertices)
+    found = [int(metric["value"]) for metrics in answers for metric in metrics]
+    return min(found, default=None)
+
+
+def checkpoints_of(flink_rest: str, job: FlinkJob) -> Checkpoints:
+    """The job's checkpoints so far."""
+    told = ask(flink_rest, f"/jobs/{job.job_id}/checkpoints")
+    interval_ms = ask(flink_rest, f"/jobs/{job.job_id}/checkpoints/config")["interval"]
+    counts, last = told["counts"], told["latest"]["completed"] or {}
+    failed = told["latest"]["failed"] or {}
+    return Checkpoints(
+        completed=int(counts["completed"]),
+        failed=int(counts["failed"]),
+        interval_s=interval_ms / MS_PER_S,
+        last_at_ms=int(last["latest_ack_timestamp"]) if last else None,
+        last_bytes=int(last.get("state_size", 0)),
+        last_s=last.get("end_to_end_duration", 0) / MS_PER_S,
+        failure=failed.get("failure_message"),
+    )
+
+
+def restarts_of(flink_rest: str, job: FlinkJob) -> int | None:
+    """How often Flink has started the job anew; None when it does not say."""
+    values = ask(flink_rest, f"/jobs/{job.job_id}/metrics?get=numRestarts")
+    return int(values[0]["value"]) if values else None
+
+
+def root_cause(flink_rest: str, job: FlinkJob) -> str | None:
+    """The newest failure of the job, its first telling line."""
+    told = ask(flink_rest, f"/jobs/{job.job_id}/exceptions?maxExceptions=1")
+    lines = str(told.get("root-exception") or "").splitlines()
+    causes = [line for line in lines if line.startswith("Caused by:")]
+    return (causes[-1].removeprefix("Caused by:").strip() if causes else lines[0]) if lines else None
