@@ -194,7 +194,8 @@ def _running_job(flink_rest: str, name: str, result: Any) -> str:
         if result.state in ("FAILED", "CANCELLED"):
             raise LiveError(f"job {name} ended as {result.state} at once; look at jobserver.log")
         jobs = [job for job in _flink(flink_rest, "GET", "/jobs/overview")["jobs"] if job["name"].startswith(name)]
-        if jobs and jobs[0]["tasks"]["running"] == jobs[0]["tasks"]["total"]:
+        # a job that is still being set up has no tasks: none of none runs
+        if jobs and jobs[0]["state"] == "RUNNING" and jobs[0]["tasks"]["running"] == jobs[0]["tasks"]["total"] > 0:
             return str(jobs[0]["jid"])
         time.sleep(0.2)
     raise LiveError(f"job {name} does not run after {_SUBMIT_S:.0f} s; are there free slots? `horizon stack status`")
