@@ -1,21 +1,27 @@
-"""Questions to Flink's REST interface; nothing here changes anything."""
+"""Flink's REST interface: calls of it, and what it says of a job."""
 
 import json
 import re
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 
-from runners.live import ENDED
 from schemas.units import MS_PER_S
 
 STARTING: Final = ("INITIALIZING", "CREATED")
-_TIMEOUT_S: Final = 5.0
+ENDED: Final = ("FAILED", "CANCELED", "FINISHED")  # states that a job does not leave
+_TIMEOUT_S: Final = 10.0
 _OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the cluster is never behind a proxy
 
 
 class FlinkError(RuntimeError):
     """Flink does not answer; says where it was asked."""
+
+
+class UnknownJobError(FlinkError):
+    """Flink does not know the job: its JobManager is another one than the job was submitted to."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,18 @@ class Checkpoints:
     failure: str | None = None  # why the newest failed one failed
 
 
-def ask(flink_rest: str, path: str) -> Any:
-    """What Flink at `flink_rest` (host:port) says to a GET. FlinkError when it says nothing that can be used."""
+def ask(flink_rest: str, path: str, method: str = "GET", body: dict[str, Any] | None = None) -> Any:
+    """What Flink at `flink_rest` (host:port) answers. FlinkError when it says nothing that can be used."""
+    data = None if body is None else json.dumps(body).encode()
+    url = f"http://{flink_rest}{path}"
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     try:
-        with _OPENER.open(f"http://{flink_rest}{path}", timeout=_TIMEOUT_S) as answer:
+        with _OPENER.open(request, timeout=_TIMEOUT_S) as answer:
             return json.load(answer)
     except (OSError, ValueError) as error:
-        raise FlinkError(f"Flink at {flink_rest} does not answer {path} ({error}); `horizon stack status`") from error
+        unknown = isinstance(error, urllib.error.HTTPError) and error.code == HTTPStatus.NOT_FOUND
+        kind = UnknownJobError if unknown else FlinkError
+        raise kind(f"Flink at {flink_rest} does not answer {path} ({error}); `horizon stack status`") from error
 
 
 def job_of(flink_rest: str, group: str) -> FlinkJob | None:

@@ -18,7 +18,8 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from confluent_kafka.admin import AdminClient
 
 from runners.beacons import Beacons
-from runners.live import ENDED, FlinkSilentError, LiveError, LiveJob, LiveOptions, UnknownJobError, start
+from runners.flink_rest import ENDED, FlinkError, UnknownJobError
+from runners.live import LiveError, LiveJob, LiveOptions, start
 from runners.log import Log
 from runners.resume import GroupNote, Snapshot, newest_snapshot, next_offsets, read_note, write_note
 from runners.stack import Endpoints
@@ -186,7 +187,7 @@ class LiveGroup:
             return LiveJob(self._places.flink_rest, job_id).state()
         except UnknownJobError:
             return LOST
-        except FlinkSilentError:
+        except FlinkError:
             return SILENT
 
     def _bear_silence(self, state: str) -> None:

@@ -1,13 +1,9 @@
 """The live job: submit the graph on Flink, watch it, stop it with a savepoint, resume it."""
 
-import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,24 +14,16 @@ from pipelines.market_data import build
 from pipelines.options import MarketDataConfig
 from pipelines.outputs import Outputs, write
 from runners.flink import FlinkRun
+from runners.flink_rest import ENDED, ask
 from runners.stack import Endpoints
 from transforms.read_kafka import ReadKafka
 
 _SUBMIT_S: Final = 120.0
 _STOP_S: Final = 120.0
-ENDED: Final = ("FAILED", "CANCELED", "FINISHED")  # states that a job does not leave
 
 
 class LiveError(RuntimeError):
     """A live job that did not start, died or did not stop; says what to look at."""
-
-
-class UnknownJobError(LiveError):
-    """Flink does not know the job: its JobManager is another one than the job was submitted to."""
-
-
-class FlinkSilentError(LiveError):
-    """Flink does not answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +69,7 @@ class LiveJob:
 
     def state(self) -> str:
         """Flink's word: RUNNING, RESTARTING, FAILED, FINISHED, CANCELED, ..."""
-        return str(_flink(self._rest, "GET", f"/jobs/{self.job_id}")["state"])
+        return str(ask(self._rest, f"/jobs/{self.job_id}")["state"])
 
     def stop(self, savepoints: Path) -> str:
         """Take a savepoint below `savepoints` and end the job; the savepoint's path.
@@ -98,7 +86,7 @@ class LiveJob:
         while True:
             if (state := self.state()) in ENDED:  # Flink would take the request and never answer
                 raise LiveError(f"job {self.job_id} is {state} already")
-            trigger = _flink(self._rest, "POST", f"/jobs/{self.job_id}/savepoints", body)["request-id"]
+            trigger = ask(self._rest, f"/jobs/{self.job_id}/savepoints", "POST", body)["request-id"]
             operation = self._ended(f"/jobs/{self.job_id}/savepoints/{trigger}", deadline)
             if "location" in operation:
                 self._wait_ended()
@@ -111,7 +99,7 @@ class LiveJob:
     def _ended(self, operation: str, deadline: float) -> dict[str, Any]:
         """What an asynchronous operation of Flink gave."""
         while time.monotonic() < deadline:
-            status = _flink(self._rest, "GET", operation)
+            status = ask(self._rest, operation)
             if status["status"]["id"] == "COMPLETED":
                 return dict(status["operation"])
             time.sleep(0.2)
@@ -120,7 +108,7 @@ class LiveJob:
     def cancel(self) -> None:
         """End the job without a savepoint and wait until its slots are free; nothing when it has ended already."""
         if self.state() not in ENDED:
-            _flink(self._rest, "PATCH", f"/jobs/{self.job_id}?mode=cancel")
+            ask(self._rest, f"/jobs/{self.job_id}?mode=cancel", "PATCH")
         self._wait_ended()
 
     def _wait_ended(self) -> None:
@@ -129,25 +117,6 @@ class LiveJob:
             if time.monotonic() > deadline:
                 raise LiveError(f"job {self.job_id} is {state} {_STOP_S:.0f} s after it was told to end")
             time.sleep(0.2)
-
-
-def _flink(flink_rest: str, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """One call of Flink's REST interface at `flink_rest` (host:port). UnknownJobError, FlinkSilentError."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(
-        f"http://{flink_rest}{path}", data, {"Content-Type": "application/json"}, method=method
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return dict(json.load(answer))
-    except urllib.error.HTTPError as error:
-        if error.code == HTTPStatus.NOT_FOUND:
-            raise UnknownJobError(f"Flink at http://{flink_rest} does not know {path}") from error
-        raise FlinkSilentError(f"Flink at http://{flink_rest} answers {path} with {error}") from error
-    except OSError as error:
-        raise FlinkSilentError(
-            f"Flink at http://{flink_rest} does not answer ({error}); see `horizon stack status`"
-        ) from error
 
 
 def start(places: Endpoints, options: LiveOptions) -> LiveJob:
@@ -193,7 +162,7 @@ def _running_job(flink_rest: str, name: str, result: Any) -> str:
     while time.monotonic() < deadline:
         if result.state in ("FAILED", "CANCELLED"):
             raise LiveError(f"job {name} ended as {result.state} at once; look at jobserver.log")
-        jobs = [job for job in _flink(flink_rest, "GET", "/jobs/overview")["jobs"] if job["name"].startswith(name)]
+        jobs = [job for job in ask(flink_rest, "/jobs/overview")["jobs"] if job["name"].startswith(name)]
         # a job that is still being set up has no tasks: none of none runs
         if jobs and jobs[0]["state"] == "RUNNING" and jobs[0]["tasks"]["running"] == jobs[0]["tasks"]["total"] > 0:
             return str(jobs[0]["jid"])

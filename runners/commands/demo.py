@@ -22,6 +22,7 @@ from runners.charts import write_chart
 from runners.commands.compare import report
 from runners.commands.connection import fail, stderr
 from runners.compare import compare, read_dataset
+from runners.flink_rest import FlinkError
 from runners.group import LiveGroup
 from runners.live import LiveError, LiveOptions
 from runners.log import Log
@@ -68,7 +69,7 @@ def demo(
             _say(f"up after {time.perf_counter() - began:.1f} s; Flink's page is http://{places.flink_rest}")
             apply_topics(places.bootstrap_servers, read_specs())
             equal = _run(places, state_dir.absolute(), data, events, rate)
-    except (StackError, ArtifactError, CaptureError, TopicsError, PublishError, LiveError) as error:
+    except (StackError, ArtifactError, CaptureError, TopicsError, PublishError, LiveError, FlinkError) as error:
         fail(error)
     _say(f"stack is down; {time.perf_counter() - began:.0f} s in all")
     if not equal:

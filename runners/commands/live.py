@@ -13,6 +13,7 @@ from pipelines.options import ConfigError, MarketDataConfig
 from pipelines.outputs import Outputs
 from runners.beacons import Beacons
 from runners.commands.connection import StateDir, fail, stderr, stop_on_signal
+from runners.flink_rest import FlinkError
 from runners.group import LiveGroup
 from runners.live import LiveError, LiveOptions
 from runners.log import Log, LogError
@@ -86,7 +87,7 @@ def live(
         with stop_on_signal() as stop, written or nullcontext():
             job.start(fresh, savepoint)
             _run(job, places, options, stop.wait, duration)
-    except (StackError, LiveError, ResumeError, LogError, ConfigError) as error:
+    except (StackError, LiveError, FlinkError, ResumeError, LogError, ConfigError) as error:
         fail(error)
 
 
