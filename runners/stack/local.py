@@ -64,10 +64,10 @@ class LocalStack:
             self._guard = None
 
     def purge(self) -> None:
-        """Delete Kafka's data, Flink's checkpoints and the logs of a stack that is down."""
+        """Delete Kafka's data, Flink's checkpoints, the groups' notes and the logs of a stack that is down."""
         if self.pids():
             raise StackError(f"the stack in {self.state_dir} is running; stop it with `horizon stack down` first")
-        for name in ("kafka", "flink", "beam", "logs", "pids"):
+        for name in ("kafka", "flink", "beam", "groups", "logs", "pids"):
             shutil.rmtree(self.state_dir / name, ignore_errors=True)
 
     def pids(self) -> dict[str, int]:
