@@ -43,6 +43,15 @@ test: setup  ## the tests that take less than a few minutes together
 test-all: setup  ## all tests, the fault runs too
 	@$(BIN)/python -m pytest
 
+MINUTES := 10
+
+.PHONY: fuzz
+fuzz: $(INSTALLED)  ## coverage-guided fuzzing of decode and check; MINUTES=N, 10 by default
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements-fuzz.txt
+	@mkdir -p .fuzz/corpus
+	@PYTHONPATH=. $(BIN)/python tests/fuzz/fuzz_decode.py -max_total_time=$$((60 * $(MINUTES))) -len_control=0 \
+	    -max_len=1500 -print_final_stats=1 -artifact_prefix=.fuzz/ .fuzz/corpus
+
 .PHONY: check
 check: $(INSTALLED)  ## lint, format and types, as CI runs them
 	@$(BIN)/ruff check .

@@ -77,11 +77,7 @@ class LiveGroup:
     def look(self) -> str:
         """The job's state, after what it made necessary: follow a job that was moved by others, submit a lost one
         again, move to new partitions. LiveError when the job cannot be kept up."""
-        noted = read_note(self._places.state_dir, self._options.group)
-        if noted is not None and noted.job != self._note.job:
-            self._say(f"job {self._note.job} was replaced by {noted.job}; following that")
-            self._note = noted
-            self._options = replace(self._options, generation=noted.generation, parallelism=noted.parallelism)
+        self._follow_note()
         state = self._state(self._note.job)
         self._bear_silence(state)
         if state == "CANCELED":
@@ -96,10 +92,19 @@ class LiveGroup:
         return state
 
     def stop(self) -> str:
-        """Stop with a savepoint and note it; its URI."""
+        """Stop with a savepoint and note it; its URI. LiveError when there is nothing to stop."""
+        self._follow_note()
         savepoint = self._job().stop((self._places.state_dir / "flink" / "savepoints").absolute())
         self._keep(replace(self._note, origin=savepoint))
         return savepoint
+
+    def _follow_note(self) -> None:
+        """Another process may have moved the job."""
+        noted = read_note(self._places.state_dir, self._options.group)
+        if noted is not None and noted.job != self._note.job:
+            self._say(f"job {self._note.job} was replaced by {noted.job}; following that")
+            self._note = noted
+            self._options = replace(self._options, generation=noted.generation, parallelism=noted.parallelism)
 
     def _move(self, why: str) -> None:
         self._say(f"{why}: stopping job {self._note.job} with a savepoint, to go on with a new source")

@@ -96,6 +96,8 @@ class LiveJob:
         deadline = time.monotonic() + _STOP_S
         body = {"target-directory": savepoints.as_uri(), "cancel-job": True}
         while True:
+            if (state := self.state()) in ENDED:  # Flink would take the request and never answer
+                raise LiveError(f"job {self.job_id} is {state} already")
             trigger = _flink(self._rest, "POST", f"/jobs/{self.job_id}/savepoints", body)["request-id"]
             operation = self._ended(f"/jobs/{self.job_id}/savepoints/{trigger}", deadline)
             if "location" in operation:

@@ -12,22 +12,26 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from ptars import HandlerPool
 
 from runners.publish import PublishBatch
-from runners.simulate_flow import DUPLICATE, ROW, TWIN, Flow, MarketConfig
+from runners.simulate_faults import DUPLICATE, RECORDER_B, TWIN, FaultConfig
+from runners.simulate_flow import ROW, Flow, MarketConfig
 from schemas.event import SIDES
 from schemas.market_data_pb2 import EventType, MarketDataEvent
 from schemas.units import US_PER_MS, US_PER_S
+from transforms.check import Limits
 
-__all__ = ["Market", "MarketConfig", "SimulatedBatch", "Truth"]
+__all__ = ["FaultConfig", "Market", "MarketConfig", "SimulatedBatch", "Truth"]
 
 SOURCE: Final = "sim"
+SECOND_SOURCE: Final = "sim-b"  # the other recorder's name
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What a pipeline must find, in log records: records = unique + duplicates + late."""
+    """What a pipeline must find, in log records: records = unique + duplicates + late + future."""
 
     records: int = 0
     unique: int = 0  # neither a copy nor late; content twins are among them
@@ -35,6 +39,7 @@ class Truth:
     late: int = 0  # log lag above the horizon, copies included
     twins: int = 0  # unique events that equal another in all but the trade id
     trades: int = 0  # unique events of type TRADE
+    future: int = 0  # rejects: dated too far ahead of their log time, copies included
 
     def __add__(self, other: "Truth") -> "Truth":
         return Truth(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
@@ -52,16 +57,23 @@ class SimulatedBatch:
     duplicate: npt.NDArray[np.bool_]
     twin: npt.NDArray[np.bool_]
     late: npt.NDArray[np.bool_]
+    future: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.values)
 
     @property
+    def unique(self) -> npt.NDArray[np.bool_]:
+        """Whether a record is the first of an event that must come out."""
+        return ~self.duplicate & ~self.late & ~self.future
+
+    @property
     def truth(self) -> Truth:
         """The counts of this batch."""
-        unique = ~self.duplicate & ~self.late
+        unique = self.unique
         trades = self.columns["event_type"].to_numpy() == EventType.TRADE
-        counts = (unique, self.duplicate & ~self.late, self.late, unique & self.twin, unique & trades)
+        copies = self.duplicate & ~self.late & ~self.future
+        counts = (unique, copies, self.late, unique & self.twin, unique & trades, self.future)
         return Truth(len(self), *(int(np.count_nonzero(rows)) for rows in counts))
 
     def to_publish(self, paced_from_us: int | None = None) -> PublishBatch:
@@ -97,7 +109,8 @@ class Market:
         self.config = config
         self.start_us = start_us
         instruments = config.names()
-        self._keys = [f"{exchange}|{symbol}".encode() for exchange, symbol in instruments]
+        keys = [f"{exchange}|{symbol}".encode() for exchange, symbol in instruments]
+        self._keys = [*keys, *(key + b"|b" for key in keys)]  # the second recorder's lie in partitions of their own
         self._exchanges = pa.array([exchange for exchange, _ in instruments])
         self._symbols = pa.array([symbol for _, symbol in instruments])
         self._protobuf = HandlerPool([MarketDataEvent.DESCRIPTOR.file]).get_for_message(MarketDataEvent.DESCRIPTOR)
@@ -119,8 +132,9 @@ class Market:
         log_us = rows["log_us"] + self.start_us
         log_time_ms = log_us // US_PER_MS
         lag_us = log_time_ms * US_PER_MS - columns["timestamp"].to_numpy()
+        second = (rows["flags"] & RECORDER_B) > 0
         return SimulatedBatch(
-            keys=[self._keys[number] for number in rows["instrument"].tolist()],
+            keys=[self._keys[n] for n in (rows["instrument"] + second * self.config.instruments).tolist()],
             values=self._protobuf.record_batch_to_array(columns).to_pylist(),
             log_time_ms=log_time_ms,
             columns=columns,
@@ -128,12 +142,14 @@ class Market:
             duplicate=(rows["flags"] & DUPLICATE) > 0,
             twin=(rows["flags"] & TWIN) > 0,
             late=lag_us > self.config.horizon_s * US_PER_S,
+            future=lag_us < -Limits().max_ahead_us,
         )
 
     def _columns(self, rows: npt.NDArray[Any]) -> pa.RecordBatch:
         instrument = pa.array(rows["instrument"].astype(np.int32))
         trade = rows["kind"] == EventType.TRADE
         serial = pa.array(np.char.add("s", rows["serial"].astype("U")), mask=trade)
+        second = pa.array((rows["flags"] & RECORDER_B) > 0)
         return pa.record_batch(
             {
                 "exchange": self._exchanges.take(instrument),
@@ -147,7 +163,7 @@ class Market:
                 "sequence": pa.array(rows["sequence"].copy()),
                 "received_at": pa.array(rows["received_us"] + self.start_us),
                 "event_id": serial,  # where there is no trade id, so that copies can be told
-                "source": pa.array([SOURCE] * len(rows)),
+                "source": pc.if_else(second, SECOND_SOURCE, SOURCE),
             }
         )
 

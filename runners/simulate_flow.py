@@ -1,19 +1,17 @@
 """How the simulated market moves: instruments, times, prices, ids and the copies that a producer sends."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from runners.simulate_faults import DUPLICATE, TWIN, FaultConfig, Faults
 from schemas.event import ORDER_BOOK, TICKER, TRADE
 from schemas.units import US_PER_MS, US_PER_S
 
 BLOCK: Final = 4096
 """Events made at once; part of the seed's promise, so not an option."""
-
-DUPLICATE: Final = 1
-TWIN: Final = 2
 
 _BASES: Final = ("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "AVAX", "DOT", "LINK", "LTC", "UNI", "ATOM")
 
@@ -44,6 +42,7 @@ class MarketConfig:
     burst_every_s: float = 10.0  # period of the bursts, event time
     burst_length_s: float = 0.5
     burst_share: float = 0.25  # of a period's events fall into its burst; 0: none
+    faults: FaultConfig = field(default_factory=FaultConfig)  # none by default
 
     def __post_init__(self) -> None:
         shares = ("duplicate_share", "twin_share", "same_time_share", "late_share", "burst_share")
@@ -58,15 +57,22 @@ class MarketConfig:
             (0 < self.burst_length_s < self.burst_every_s, "burst_length_s", "> 0 and < burst_every_s"),
             # a copy or a delay must not make an event late that is not meant to be
             (
-                self.duplicate_delay_ms + self.disorder_ms + 5_000 <= self.horizon_s * 1_000,
+                self.lag_ms + 5_000 <= self.horizon_s * 1_000,
                 "horizon_s",
-                "5 s above duplicate_delay_ms + disorder_ms",
+                "5 s above duplicate_delay_ms + disorder_ms and what the faults add to the lag",
             ),
+            *self.faults.rules(self.instruments),
             *((0 <= getattr(self, name) <= 1, name, "between 0 and 1") for name in shares),
         ]
         for holds, name, rule in rules:
             if not holds:
-                raise ValueError(f"{name} must be {rule}, was {getattr(self, name)}")
+                value = getattr(self, name) if hasattr(self, name) else getattr(self.faults, name)
+                raise ValueError(f"{name} must be {rule}, was {value}")
+
+    @property
+    def lag_ms(self) -> float:
+        """Log lag of an event that is not meant to be late, at most, but for some milliseconds."""
+        return self.duplicate_delay_ms + self.disorder_ms + self.faults.lag_ms
 
     def names(self) -> list[tuple[str, str]]:
         """(exchange, symbol) of each instrument."""
@@ -85,6 +91,7 @@ class Flow:
         self._config = config
         self._random = np.random.default_rng(config.seed)
         size = config.instruments
+        self._faults = Faults(config.faults, config.seed, size, len(config.venues), config.lag_ms * US_PER_MS)
         popularity = 1 / np.arange(1, size + 1)
         self._popularity = np.cumsum(popularity / popularity.sum())
         self._mix = np.cumsum(np.array(config.mix) / sum(config.mix))
@@ -102,12 +109,15 @@ class Flow:
         return int(self._with_bursts(np.array([self._even_s]))[0])
 
     def block(self) -> npt.NDArray[Any]:
-        """The next 4,096 events with their twins and copies, as an array of rows in no order."""
+        """The next 4,096 events with their twins, copies and faults, as an array of rows in no order."""
         rows = self._times()
         rows = rows[np.argsort(rows["instrument"], kind="stable")]
         self._share_times(rows)
-        rows = self._twins(rows)
+        rows = self._faults.sent(self._twins(rows))
+        if not len(rows):
+            return rows
         self._prices_and_ids(rows)
+        rows = self._faults.recorded(rows)
         return np.concatenate([rows, self._copies(rows)])
 
     def _times(self) -> npt.NDArray[Any]:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from schemas.market_data_pb2 import MarketDataEvent
 from schemas.units import US_PER_S
 from tests.oracle import Place
 from tests.testing import T0_US, Log, trade
+from transforms.check import Limits
 
 CAPTURE = Path(__file__).parents[1].parent / "shared" / "data" / "exchange_capture.jsonl.gz"
 
@@ -69,55 +71,132 @@ def _seeded_event(dice: random.Random, number: int) -> tuple[MarketDataEvent, tu
 
 
 def bad_records() -> Iterator[tuple[str, bytes | None]]:
-    """(reason, value) of everything that must be refused."""
+    """(reason, value) of everything that decode and check must refuse."""
     whole = trade(0, symbol="BAD-USDT", trade_id="77").SerializeToString()
     yield "undecodable", b"\xff\xff\xff\xff garbage"
     yield "undecodable", b"\x00\x01\x02"
     yield "undecodable", json.dumps({"price": 1}).encode()
     yield from (("undecodable", whole[:cut]) for cut in (1, 5, 25, len(whole) - 1))
+    yield from (("undecodable", whole + bytes([15 << 3 | wire_type])) for wire_type in (6, 7))  # there are no such
+    yield "undecodable", whole + b"\x48" + b"\xff" * 11  # a varint without end
     yield "undecodable", b"\x0a\x02\xc3\x28" + whole[9:]  # a name that is not UTF-8
+    yield "undecodable", whole + b"\x3a\x03\xed\xa0\x80"  # nor a trade id: half a surrogate pair
+    # a known field of another wire type is an unknown field, so the message has none of its number
+    yield "empty_exchange", b"\x08\x05" + whole[9:]
+    yield "price_not_positive", _without(whole, "price") + b"\x1d" + struct.pack("<f", 100.0)
+    yield "timestamp_too_old", _without(whole, "timestamp") + b"\x29" + struct.pack("<q", T0_US)
     yield "empty_value", b""
     yield "empty_value", None
     yield "value_too_large", trade(0, source="x" * 1_000_000).SerializeToString()
+    yield "value_too_large", b"\xff" * 1_000_000
+    yield "value_too_large", random.Random(1).randbytes(1_048_000)  # as large as a broker takes it by default
+    yield "value_too_large", _of_size(Limits().max_value_bytes + 1).SerializeToString()
     faults: list[tuple[str, dict[str, Any]]] = [
         ("empty_exchange", {"exchange": ""}),
         ("empty_symbol", {"symbol": ""}),
         ("name_too_long", {"symbol": "S" * 10_000}),
+        ("name_too_long", {"exchange": "Ω" * 5_000}),
         ("name_malformed", {"symbol": "BTC\nUSDT"}),
         ("name_malformed", {"symbol": "BTC\tUSDT"}),
+        ("name_malformed", {"exchange": "\t"}),
         ("name_malformed", {"exchange": "bin\x00ance"}),
+        ("name_malformed", {"exchange": "bin\x1b[31mance"}),
+        ("name_malformed", {"symbol": "BTC\u202eUSDT"}),
         ("name_malformed", {"symbol": "BTC|USDT"}),
         ("price_not_finite", {"price": float("nan")}),
         ("price_not_finite", {"price": float("inf")}),
+        ("price_not_finite", {"price": -float("inf")}),
         ("price_not_positive", {"price": -1.0}),
+        ("price_not_positive", {"price": -1e308}),
         ("price_not_positive", {"price": 0.0}),
+        ("price_not_positive", {"price": -0.0}),
+        ("price_not_positive", {"price": 5e-324}),
         ("price_not_positive", {"price": 5e-10}),  # rounds to 0
         ("price_out_of_range", {"price": 1e10}),
+        ("price_out_of_range", {"price": 1e308}),
         ("volume_not_finite", {"volume": float("nan")}),
         ("volume_not_finite", {"volume": float("inf")}),
         ("volume_negative", {"volume": -1e-9}),
+        ("volume_negative", {"volume": -5e-324}),
         ("volume_out_of_range", {"volume": 2e15}),
+        ("volume_out_of_range", {"volume": 1e308}),
         ("volume_out_of_range", {"price": 8e9, "volume": 1e12}),
         ("timestamp_in_seconds", {"timestamp": T0_US // 1_000_000}),
         ("timestamp_in_milliseconds", {"timestamp": T0_US // 1_000}),
         ("timestamp_in_nanoseconds", {"timestamp": T0_US * 1_000}),
-        ("timestamp_too_old", {"timestamp": 0}),
+        ("timestamp_too_old", {"timestamp": 0}),  # the year 1970
+        ("timestamp_too_old", {"timestamp": 1}),
         ("timestamp_too_old", {"timestamp": -(2**63)}),
         ("timestamp_in_future", {"timestamp": T0_US + 6_000_000}),
+        ("timestamp_in_future", {"timestamp": 9_223_372_036_854_775}),  # 2262, where int64 nanoseconds end
         ("timestamp_in_future", {"timestamp": 2**63 - 1}),
     ]
     yield from ((reason, trade(0, **fields).SerializeToString()) for reason, fields in faults)
 
 
-def mixed_log() -> tuple[Log, dict[Place, str]]:
-    """Good events with 1 % of bad records between them, and the reason of each bad one."""
+def _without(data: bytes, name: str) -> bytes:
+    event = MarketDataEvent.FromString(data)
+    event.ClearField(name)
+    return event.SerializeToString()
+
+
+def _of_size(size: int, at_us: int = 0, **fields: Any) -> MarketDataEvent:
+    """A trade whose message is of that many bytes."""
+    event = trade(at_us, **fields)
+    event.source = "x" * (size - len(event.SerializeToString()) - 4)
+    assert len(event.SerializeToString()) == size
+    return event
+
+
+def odd_events(at_us: int, trade_id: str) -> list[tuple[MarketDataEvent, bytes | None]]:
+    """Events that look odd and are good, some with the bytes that stand for them."""
+
+    def odd(**fields: Any) -> MarketDataEvent:
+        return trade(at_us, trade_id=trade_id, **fields)
+
+    later_producers = odd().SerializeToString() + b"\xfa\x3f\x03abc" + b"\x73\x74"  # field 1023, an empty group
+    return [
+        (odd(event_type=1_234), None),
+        (odd(event_type=-1, side=17), None),
+        (odd(volume=5e-324), None),
+        (odd(price=6e-10), None),
+        (odd(symbol="S" * 64, exchange="Ω" * 32), None),
+        (odd(received_at=2**63 - 1), None),
+        (trade(at_us - 125 * US_PER_S, trade_id=trade_id, received_at=2**63 - 1), None),  # late
+        (odd(source="\x00\n\t"), None),
+        (odd(), later_producers),
+        (odd(), b"\x12\x05WRONG" + odd().SerializeToString()),  # of a repeated field the last one counts
+        (_of_size(Limits().max_value_bytes, at_us, trade_id=trade_id), None),
+    ]
+
+
+def mixed_log(percent: int = 1, rounds: int = 1) -> tuple[Log, dict[Place, str]]:
+    """Good events, every tenth an odd one, with `percent` of bad records between them, and the reason of each bad one.
+
+    The last of each round is a copy of a good event with another content.
+    """
     log, reasons = Log(), {}
-    bad = list(bad_records())
-    for number in range(100 * len(bad)):
-        log.add(trade(number * 1_000, 100 + number % 7, trade_id=str(number)), partition=number % 3)
-        if number % 100 == 50:
-            reason, value = bad[number // 100]
+    bad = [*bad_records(), ("identity_conflict", None)] * rounds
+    for number in range(100 // percent * len(bad) - len(bad)):
+        at_us, partition, trade_id = number * 1_000, number % 3, str(number)
+        if number % 10 == 3:
+            odd = odd_events(at_us, trade_id)
+            event, wire = odd[number // 10 % len(odd)]
+            log.add(event, partition=partition, wire=wire, key=b"\xff\x00", log_time_us=T0_US + at_us)
+        else:
+            plain = trade(at_us, 100 + number % 7, trade_id=trade_id)
+            log.add(plain, partition=partition, headers=[("trace", b"\xff\x00"), ("none", None)][: number % 3])
+            twin, home = trade(at_us, 200, trade_id=trade_id), partition
+        slot, rest = divmod(number, 100 // percent - 1)
+        if rest == (100 // percent - 1) // 2:
+            reason, value = bad[slot]
             headers = [("horizon-event-id", f"b{number}".encode()), ("trace", b"\xff\x00"), ("none", None)]
-            key = None if number % 200 == 50 else b"\x80key"
-            reasons[log.add(value, partition=number % 3, key=key, headers=headers)] = reason
+            key = None if slot % 2 else b"\x80key"
+            if reason == "identity_conflict":
+                place = log.add(
+                    twin.SerializeToString(), partition=home, key=key, headers=headers, log_time_us=twin.timestamp
+                )
+            else:
+                place = log.add(value, partition=partition, key=key, headers=headers)
+            reasons[place] = reason
     return log, reasons

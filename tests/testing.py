@@ -74,12 +74,16 @@ class Log:
         log_time_us: int | None = None,
         key: bytes | None = None,
         headers: Iterable[Header] = (),
+        wire: bytes | None = None,
     ) -> Place:
-        """Append a record; its log time is the event's time, cut to ms as Kafka does, where none is given."""
+        """Append a record; its log time is the event's time, cut to ms as Kafka does, where none is given.
+
+        `wire`: the bytes that stand for the event, where they are not those that our own encoder writes.
+        """
         event = value if isinstance(value, MarketDataEvent) else None
         if log_time_us is None:
             log_time_us = event.timestamp if event is not None else T0_US
-        data = value.SerializeToString() if isinstance(value, MarketDataEvent) else value
+        data = (wire or value.SerializeToString()) if isinstance(value, MarketDataEvent) else value
         offset = self._next[partition]
         self._next[partition] += 1
         self.records.append(Recorded(partition, offset, log_time_us // 1_000 * 1_000, key, data, tuple(headers), event))

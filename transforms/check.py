@@ -51,7 +51,8 @@ def check(decoded: DecodedBatch, limits: Limits) -> tuple[EventBatch | None, pa.
         return None, rejected
     index = pa.array(keep)
     kept = DecodedBatch(raw.take(keep), fields.take(index))
-    return _events(kept, names.take(index)), rejected
+    # encoded anew: a table with the refused names in it could not be packed, for they may hold tabs and line ends
+    return _events(kept, names.take(index).dictionary_decode().dictionary_encode()), rejected
 
 
 def _faults(
@@ -84,6 +85,8 @@ def _name_faults(names: pa.DictionaryArray, max_bytes: int) -> list[tuple[Reject
 
 def _name_fault(joined: str, max_bytes: int) -> RejectReason | None:
     exchange, _, symbol = joined.partition("\t")
+    if "\t" in symbol:  # one of the names holds it, and so the parting may have been elsewhere
+        return "name_malformed"
     if not exchange:
         return "empty_exchange"
     if not symbol:

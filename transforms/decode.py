@@ -45,14 +45,14 @@ def decode(raw: RawBatch, max_value_bytes: int) -> tuple[DecodedBatch | None, pa
         return None, None, 0
     beacons = [row for row, headers in raw.headers.items() if any(key == BEACON_HEADER for key, _ in headers)]
     reasons: dict[int, tuple[RejectReason, str]] = {}
-    sizes = pc.binary_length(raw.values).fill_null(0).to_numpy()
+    values = with_header_ids(raw.values, raw.headers)
+    sizes = pc.binary_length(values).fill_null(0).to_numpy()  # with the id of the header, for so the event goes on
     if sizes.min() == 0 or sizes.max() > max_value_bytes:
         for row in np.flatnonzero((sizes == 0) | (sizes > max_value_bytes)).tolist():
             size = int(sizes[row])
             reasons[row] = ("value_too_large" if size else "empty_value", f"{size} bytes, at most {max_value_bytes}")
     for row in beacons:
         reasons.pop(row, None)
-    values = with_header_ids(raw.values, raw.headers)
     rows = np.setdiff1d(np.arange(len(raw)), [*beacons, *reasons]) if beacons or reasons else np.arange(len(raw))
     good, fields = _decode_rows(values, rows, reasons)
     bad = _rejects(raw, reasons)

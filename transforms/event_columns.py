@@ -1,6 +1,6 @@
 """Events as the columns of EVENT and LATE records."""
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,8 @@ from schemas.event import EVENT, EVENT_FIELDS, SIDES
 from schemas.records import TIMESTAMP
 from transforms.batches import Rows
 from transforms.decode import protobuf_fields
+
+_YEAR_10000_US: Final = 253_402_300_800_000_000
 
 
 def event_columns(topics: pa.StringArray, rows: Rows, values: pa.BinaryArray) -> dict[str, Any]:
@@ -27,7 +29,7 @@ def event_columns(topics: pa.StringArray, rows: Rows, values: pa.BinaryArray) ->
         "volume": fields["volume"],
         "side": pa.array(SIDES, pa.utf8()).take(pa.array(side)),
         "sequence": fields["sequence"],
-        "received_at": fields["received_at"].cast(TIMESTAMP),
+        "received_at": _null_for_no_time(fields["received_at"]),
         "topic": topics,
         "partition": pa.array(np.ascontiguousarray(rows["partition"])),
         "offset": pa.array(np.ascontiguousarray(rows["offset"])),
@@ -42,6 +44,12 @@ def no_copies(count: int) -> pa.ListArray:
     """The column `copies` of events that have none."""
     kind = EVENT.arrow.field("copies").type
     return pa.ListArray.from_arrays(np.zeros(count + 1, np.int32), pa.array([], kind.value_type), type=kind)
+
+
+def _null_for_no_time(time_us: pa.Int64Array) -> pa.TimestampArray:
+    """Times that a producer may have set to anything: what no calendar has stops whoever reads it, so it is unknown."""
+    is_time = pc.and_(pc.greater_equal(time_us, 0), pc.less(time_us, _YEAR_10000_US))
+    return pc.if_else(is_time, time_us, pa.scalar(None, pa.int64())).cast(TIMESTAMP)
 
 
 def _null_for_empty(text: pa.StringArray) -> pa.StringArray:

@@ -12,7 +12,7 @@ TASK_HEAP_MB = 1536
 FRAMEWORK_HEAP_MB = 128
 FRAMEWORK_OFF_HEAP_MB = 128
 TASK_OFF_HEAP_MB = 512  # gRPC between Flink, the Java harness and the Python workers
-NETWORK_MB = 160
+NETWORK_MB_PER_SLOT = 128  # ten shuffles of up to 64 buffers of 32 KB at both ends, and as much again
 MANAGED_MB = 128  # only bounded jobs sort in it
 METASPACE_MB = 256
 OVERHEAD_MB = 192
@@ -28,6 +28,11 @@ class Cluster:
     rest_port: int
     slots: int
     root: Path
+
+    @property
+    def network_mb(self) -> int:
+        """Memory for the shuffles of a TaskManager."""
+        return self.slots * NETWORK_MB_PER_SLOT
 
     @property
     def conf_dir(self) -> Path:
@@ -56,12 +61,11 @@ def config(cluster: Cluster) -> dict[str, object]:
         "taskmanager.memory.framework.heap.size": f"{FRAMEWORK_HEAP_MB}m",
         "taskmanager.memory.framework.off-heap.size": f"{FRAMEWORK_OFF_HEAP_MB}m",
         "taskmanager.memory.task.off-heap.size": f"{TASK_OFF_HEAP_MB}m",
-        "taskmanager.memory.network.min": f"{NETWORK_MB}m",
-        "taskmanager.memory.network.max": f"{NETWORK_MB}m",
+        "taskmanager.memory.network.min": f"{cluster.network_mb}m",
+        "taskmanager.memory.network.max": f"{cluster.network_mb}m",
         # a step that waits for its bundle's end lets the one before it go on for a bundle or two (docs/facts.md)
-        "taskmanager.network.memory.buffers-per-channel": 8,
-        "taskmanager.network.memory.floating-buffers-per-gate": 256,
-        "taskmanager.network.memory.max-buffers-per-channel": 256,
+        "taskmanager.network.memory.floating-buffers-per-gate": 64,
+        "taskmanager.network.memory.max-buffers-per-channel": 64,
         "taskmanager.memory.managed.size": f"{MANAGED_MB}m",
         "taskmanager.memory.jvm-metaspace.size": f"{METASPACE_MB}m",
         "taskmanager.memory.jvm-overhead.min": f"{OVERHEAD_MB}m",
@@ -99,7 +103,7 @@ def jobmanager_spec(cluster: Cluster, classpath: tuple[Path, ...]) -> ProcessSpe
 def taskmanager_spec(number: int, cluster: Cluster, classpath: tuple[Path, ...]) -> ProcessSpec:
     """One TaskManager; `number` from 1 on is only its name."""
     heap_mb = TASK_HEAP_MB + FRAMEWORK_HEAP_MB
-    direct_mb = FRAMEWORK_OFF_HEAP_MB + TASK_OFF_HEAP_MB + NETWORK_MB
+    direct_mb = FRAMEWORK_OFF_HEAP_MB + TASK_OFF_HEAP_MB + cluster.network_mb
     flags = (
         f"-Xms{heap_mb}m",
         f"-XX:MaxDirectMemorySize={direct_mb}m",

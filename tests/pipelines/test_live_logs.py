@@ -126,13 +126,14 @@ def test_copies_late_events_and_ids_in_headers_are_what_the_oracle_gives_live_an
     assert_as_expected(runs.live, expected_of(runs.log, MarketDataConfig()))
 
 
-def test_one_percent_of_bad_records_is_rejected_and_harms_no_good_event_live_and_replayed(
-    run_both: Callable[[Callable[[str], Log]], Runs],
+@pytest.mark.parametrize(("percent", "rounds"), [(1, 1), (50, 3)])
+def test_bad_records_are_rejected_and_harm_no_good_event_live_and_replayed(
+    run_both: Callable[[Callable[[str], Log]], Runs], percent: int, rounds: int
 ) -> None:
     reasons: dict[Place, str] = {}
 
     def make(topic: str) -> Log:
-        log, found = mixed_log()
+        log, found = mixed_log(percent, rounds)
         reasons.update(found)
         return _named(log, topic)
 

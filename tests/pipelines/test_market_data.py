@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.options import MarketDataConfig
+from schemas.reject import REASONS
 from tests.expectations import assert_as_expected, assert_rejects, assert_same_rows, expected_of
 from tests.logs import capture_log, mixed_log, seeded_log
 from tests.oracle import Place
@@ -200,9 +201,9 @@ def test_volumes_that_doubles_cannot_add_are_summed_exactly(tmp_path: Path) -> N
 # ---- bad input ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def mixed() -> tuple[Log, dict[Place, str]]:
-    return mixed_log()
+@pytest.fixture(scope="module", params=[(1, 1), (50, 3)], ids=["1 percent", "50 percent"])
+def mixed(request: pytest.FixtureRequest) -> tuple[Log, dict[Place, str]]:
+    return mixed_log(*request.param)
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +221,13 @@ def test_bad_records_harm_no_good_event(mixed: tuple[Log, dict[Place, str]], mix
     log, reasons = mixed
     assert_as_expected(mixed_run, expected_of(log, MarketDataConfig(), list(reasons)))
     assert places_written(mixed_run) == sorted(record.place for record in log.records)
+
+
+def test_mixed_logs_hold_every_reason_at_their_share() -> None:
+    for percent, rounds in ((1, 1), (50, 3)):
+        log, reasons = mixed_log(percent, rounds)
+        assert len(reasons) / len(log.records) == percent / 100
+        assert set(reasons.values()) == set(REASONS)
 
 
 def test_old_producer_with_six_fields_and_unknown_enums_are_taken(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ BORDERS: list[tuple[dict[str, Any], str | None]] = [
     ({"exchange": "E" * 65}, "name_too_long"),
     ({"symbol": "A\tB"}, "name_malformed"),
     ({"exchange": "A\tB"}, "name_malformed"),
+    ({"exchange": "\t"}, "name_malformed"),
     ({"symbol": "A\nB"}, "name_malformed"),
     ({"symbol": "A\u200bB"}, "name_malformed"),
     ({"symbol": "A|B"}, "name_malformed"),

@@ -78,6 +78,18 @@ def test_id_in_the_header_that_is_no_text_is_refused_with_the_original_value() -
     assert bad["reason"].to_pylist() == ["undecodable"]
 
 
+def test_id_in_the_header_counts_for_the_size() -> None:
+    log = Log()
+    for length in (100, 101):
+        log.add(trade(), headers=[("horizon-event-id", b"i" * length)])
+    size = len(log.records[0].value or b"") + 2 + 100
+    good, bad, _ = decode(raw_batch(log.records), size)
+    assert good is not None
+    assert good.raw.offset.tolist() == [0]
+    assert bad["reason"].to_pylist() == ["value_too_large"]
+    assert bad["value"].to_pylist() == [log.records[1].value]
+
+
 def test_values_without_ids_in_headers_are_not_copied() -> None:
     log = Log()
     log.add(trade(), headers=[("trace", b"1")])

@@ -1,0 +1,109 @@
+"""What must hold for any records whatever: the laws of the Hypothesis tests and of the coverage-guided fuzzer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from schemas import avro
+from schemas.reject import REASONS
+from tests.oracle import Place, utc
+from tests.testing import Recorded, raw_batch
+from transforms import topics
+from transforms.batches import EventBatch
+from transforms.check import Limits, check
+from transforms.decode import BEACON_HEADER, decode
+from transforms.event_rows import event_table, pack_events
+from transforms.late import late_rows
+from transforms.topics import TopicNames
+
+LIMITS = Limits()
+NAMES = TopicNames()
+
+Row = dict[str, Any]
+
+
+def judged(records: Sequence[Recorded]) -> tuple[EventBatch | None, list[pa.RecordBatch], int]:
+    """Decode and check: the events, what was refused, and the number of beacons."""
+    decoded, undecoded, beacons = decode(raw_batch(records), LIMITS.max_value_bytes)
+    good, unchecked = check(decoded, LIMITS) if decoded is not None else (None, None)
+    return good, [batch for batch in (undecoded, unchecked) if batch is not None], beacons
+
+
+def assert_laws(records: Sequence[Recorded]) -> None:
+    """Each record is an event, a reject or a beacon, whatever lies beside it, and every output takes it."""
+    good, refused, beacons = judged(records)
+    events = rows_by_place(good)
+    rejects = rejects_by_place(refused)
+    silent = {record.place for record in records if any(key == BEACON_HEADER for key, _ in record.headers)}
+    assert beacons == len(silent)
+    assert [*events, *rejects].count((-1, -1)) == 0
+    assert sorted([*events, *rejects, *silent]) == sorted(record.place for record in records)
+    assert_rejects_as_sent(records, rejects)
+    assert_neighbours_unharmed(records, events, rejects)
+    assert_outputs_take(good, refused)
+
+
+def rows_by_place(batch: EventBatch | None) -> dict[Place, Row]:
+    """The fields of each event with its names in place of their number; a place that is met twice is an error."""
+    if batch is None:
+        return {}
+    names = batch.rows.dtype.names or ()
+    rows: dict[Place, Row] = {}
+    for row, value in zip(batch.rows, batch.values.to_pylist(), strict=True):
+        found = {name: row[name].item() for name in names} | {"value": value}
+        found["instrument"] = batch.instruments[found["instrument"]]
+        place = (found["partition"], found["offset"])
+        assert place not in rows
+        rows[place] = found
+    return rows
+
+
+def rejects_by_place(refused: Sequence[pa.RecordBatch]) -> dict[Place, Row]:
+    """The rejects; a place that is met twice is an error."""
+    rows = [row for batch in refused for row in batch.to_pylist()]
+    found = {(row["partition"], row["offset"]): row for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def assert_rejects_as_sent(records: Sequence[Recorded], rejects: dict[Place, Row]) -> None:
+    sent = {record.place: record for record in records}
+    for place, row in rejects.items():
+        record = sent[place]
+        assert (row["key"], row["value"]) == (record.key, record.value)
+        assert [(header["key"], header["value"]) for header in row["headers"]] == list(record.headers)
+        assert row["log_time"] == utc(record.log_time_us)
+        assert row["reason"] in REASONS
+        assert len(row["detail"]) <= 200
+
+
+def assert_neighbours_unharmed(
+    records: Sequence[Recorded], events: dict[Place, Row], rejects: dict[Place, Row]
+) -> None:
+    """The good ones alone give the same rows, and each bad one alone has the same reason."""
+    alone, refused, _ = judged([record for record in records if record.place in events])
+    assert refused == []
+    assert rows_by_place(alone) == events
+    for record in records:
+        if record.place in rejects:
+            _, refused, _ = judged([record])
+            assert rejects_by_place(refused) == {record.place: rejects[record.place]}
+
+
+def assert_outputs_take(good: EventBatch | None, refused: Sequence[pa.RecordBatch]) -> None:
+    """Topics and files take what decode and check let through, and give it back."""
+    for batch in refused:
+        _, messages = topics.rejects(batch, NAMES, lambda _: 12)
+        assert [avro.decode(message["value"])[1] for message in messages] == batch.to_pylist()
+    if good is None:
+        return
+    again = EventBatch.from_bytes(good.to_bytes())
+    assert rows_by_place(again) == rows_by_place(good)
+    late = late_rows(good, "beyond_horizon")
+    _, messages = topics.late_events(late, NAMES, lambda _: 12)
+    decoded = [avro.decode(message["value"])[1] for message in messages]
+    np.testing.assert_equal(decoded, late.to_pylist())  # NaN equals NaN
+    assert len(topics.unique_events(((0, 0), good), NAMES, lambda _: 12)[1]) == len(good)
+    assert len(event_table([pack_events(good)])) == len(good)
