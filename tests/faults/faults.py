@@ -101,7 +101,7 @@ def stranger_in_the_group(scene: Scene) -> None:
     }
     stranger = Consumer(settings)
     stranger.subscribe([scene.case.topic])
-    live.wait_until(lambda: stranger.poll(0.1) is not None, 60, "it is given no partition")
+    live.wait_until(lambda: stranger.poll(0.1) is None and stranger.assignment() != [], 60, "it is given no partition")
     time.sleep(OUTAGE_S)
     stranger.close()
 
