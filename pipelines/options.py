@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from transforms.cell import CellConfig
 from transforms.check import Limits
+from transforms.roll_up import Windowing
 
 
 class ConfigError(ValueError):
@@ -16,7 +17,7 @@ class MarketDataConfig:
 
     limits: Limits = field(default_factory=Limits)
     cell: CellConfig = field(default_factory=CellConfig)
-    intervals_s: tuple[int, ...] = (10, 60, 300, 3600)  # larger bars, in seconds; each divides a day
+    intervals_s: tuple[int, ...] = (10, 60, 300, 3600)  # larger bars and stats, in seconds; each divides a day
 
     def __post_init__(self) -> None:
         """Raise ConfigError for what cannot be."""
@@ -32,6 +33,6 @@ class MarketDataConfig:
                 raise ConfigError(f"an interval must be > 1 s and divide a day, was {interval_s} s")
 
     @property
-    def lateness_us(self) -> int:
-        """How long after its end a larger window may still grow: as long as the cells in it, and a minute."""
-        return self.cell.horizon_us + self.cell.slack_us + 60_000_000
+    def windows(self) -> Windowing:
+        """A larger window may grow after its end for as long as the cells in it, and a minute."""
+        return Windowing(self.cell.grace_us, self.cell.horizon_us + self.cell.slack_us + 60_000_000)

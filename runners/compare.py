@@ -1,4 +1,4 @@
-"""Does the replay equal the live run? Every unique event and final bar, late event and reject, value for value."""
+"""Does the replay equal the live run? Every unique event, final bar and stat, late event and reject, by value."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,13 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from schemas.units import US_PER_S
-from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, Dataset
+from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, STATS, Dataset
 from transforms.read_offsets import Manifest
 
 _KEYS: Final = {
     EVENTS.name: ("identity", "event_time"),
     BARS.name: ("exchange", "symbol", "interval_s", "window_start"),
+    STATS.name: ("kind", "exchange", "symbol", "interval_s", "window_start"),
     LATE_EVENTS.name: ("topic", "partition", "offset"),
     REJECTS.name: ("topic", "partition", "offset"),
 }
@@ -41,12 +42,12 @@ class Verdict:
 def compare(live: Path, replay: Path, manifest: Manifest, grace_us: int) -> list[Verdict]:
     """Hold the files of a live run against those of a replay, for what the manifest covers.
 
-    Bars are compared when their window lies inside the manifest by the log's clock, with `grace_us`: an open window's
-    bar is not final in either run.
+    Bars and stats are compared when their window lies inside the manifest by the log's clock, with `grace_us`: what an
+    open window holds is not final in either run.
     """
     return [
         _verdict(dataset, *(_covered(dataset, read_dataset(root, dataset), manifest, grace_us) for root in pair))
-        for dataset, pair in ((dataset, (live, replay)) for dataset in (EVENTS, BARS, LATE_EVENTS, REJECTS))
+        for dataset, pair in ((dataset, (live, replay)) for dataset in (EVENTS, BARS, STATS, LATE_EVENTS, REJECTS))
     ]
 
 
@@ -59,7 +60,7 @@ def read_dataset(root: Path, dataset: Dataset) -> pa.Table:
 
 
 def _covered(dataset: Dataset, table: pa.Table, manifest: Manifest, grace_us: int) -> pa.Table:
-    if dataset is BARS:
+    if dataset in (BARS, STATS):
         start = table["window_start"].cast(pa.int64())
         end = table["window_end"].cast(pa.int64())
         oldest = manifest.oldest_log_time_us + (_AHEAD_US if manifest.oldest_log_time_us else 0)

@@ -4,6 +4,8 @@ partitions or another parallelism, stopped with a savepoint.
 A move is a savepoint, and a job that goes on from it with a source of a new generation: KafkaIO fixes its splits when a
 job is submitted and keeps them in the snapshot, so the old source never sees new partitions and never spreads over more
 slots. The new one starts without state at the group's committed offsets, which are set to those in the savepoint first.
+Such a source knows no log time of a partition that it has read nothing from, and so holds back what the savepoint has
+open; a beacon in every partition tells it, also when the market is silent.
 """
 
 import contextlib
@@ -15,6 +17,7 @@ from typing import Final
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from runners.beacons import Beacons
 from runners.live import ENDED, FlinkSilentError, LiveError, LiveJob, LiveOptions, UnknownJobError, start
 from runners.log import Log
 from runners.resume import GroupNote, Snapshot, newest_snapshot, next_offsets, read_note, write_note
@@ -32,10 +35,13 @@ _BACK_OFF_S: Final = 2.0  # doubled with each try
 
 
 class LiveGroup:
-    """The job of `options.group` on the stack at `places`; `say` tells people what happens to it."""
+    """The job of `options.group` on the stack at `places`; `say` tells people what happens to it.
 
-    def __init__(self, places: Endpoints, options: LiveOptions, say: Say) -> None:
-        self._places, self._options, self._say = places, options, say
+    `beacons` of the topic, None where nobody may write to it.
+    """
+
+    def __init__(self, places: Endpoints, options: LiveOptions, say: Say, beacons: Beacons | None) -> None:
+        self._places, self._options, self._say, self._beacons = places, options, say, beacons
         self._log = Log(places.bootstrap_servers, options.topic)
         self._tries: list[float] = []
         self._silent_since: float | None = None
@@ -139,6 +145,8 @@ class LiveGroup:
             offsets = next_offsets(snapshot.uri, options.topic, note.partitions)
             self._commit(self._log.earliest() | offsets)
         self._submit(options, snapshot)
+        if options.new_source and self._beacons is not None:
+            self._beacons.send(everywhere=True)
 
     def _submit(self, options: LiveOptions, snapshot: Snapshot | None) -> None:
         origin = f"the offsets of group {options.group}"
@@ -147,7 +155,7 @@ class LiveGroup:
         self._say(f"starting on Flink at http://{self._places.flink_rest} from {origin}")
         partitions = len(self._log.partitions())
         job = start(self._places, options)
-        self._options = options
+        self._options = replace(options, new_source=False)
         self._keep(GroupNote(job.job_id, options.savepoint, options.generation, partitions, options.parallelism))
         self._say(f"job {job.job_id} runs on {partitions} partitions with parallelism {options.parallelism}")
 

@@ -15,7 +15,7 @@ from schemas.market_data_pb2 import MarketDataEvent
 
 BEACON_HEADER: Final = "horizon-beacon"
 
-Kind = Literal["MarketDataEvent", "Event", "Bar", "Late", "Reject", "beacon", "tombstone", "bytes"]
+Kind = Literal["MarketDataEvent", "Event", "Bar", "Stat", "Late", "Reject", "beacon", "tombstone", "bytes"]
 From = Literal["first", "last", "tail"]
 
 _TIMEOUT_S: Final = 10.0

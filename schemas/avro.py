@@ -16,11 +16,12 @@ from schemas.event import EVENT
 from schemas.late import LATE
 from schemas.records import Record
 from schemas.reject import REJECT
+from schemas.stat import STAT
 
 MAGIC: Final = b"\xc3\x01"
 HEADER_BYTES: Final = len(MAGIC) + 8
 
-RECORDS: Final = (EVENT, BAR, LATE, REJECT)
+RECORDS: Final = (EVENT, BAR, STAT, LATE, REJECT)
 """Every record that can be decoded."""
 
 

@@ -11,6 +11,7 @@ TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
 PRICE: Final = pa.decimal128(19, 9)
 VOLUME: Final = pa.decimal128(38, 9)
 NOTIONAL: Final = pa.decimal128(38, 18)
+RATIO: Final = pa.decimal128(10, 9)
 FIXED16: Final = pa.binary(16)
 
 US_EPOCH: Final = "microseconds since the Unix epoch, UTC"

@@ -5,6 +5,7 @@ from typing import Any
 from pipelines.options import MarketDataConfig
 from schemas.units import US_PER_S
 from tests.oracle import Expected, Place, digest, expect, utc
+from tests.stat_oracle import expect_stats
 from tests.testing import Log, Written, place_of
 
 _STEPS = dict.fromkeys(("undecodable", "empty_value", "value_too_large"), "decode") | {"identity_conflict": "cell"}
@@ -17,7 +18,7 @@ def expected_of(log: Log, config: MarketDataConfig, leave_out: list[tuple[int, i
 
 
 def assert_as_expected(written: Written, expected: Expected) -> None:
-    """Events, late events and bars of a run, field for field."""
+    """Events, late events, bars and stats of a run, field for field."""
     identities = assert_events(written, expected)
     late = written.rows("late")
     assert sorted(map(place_of, late)) == sorted(expected.late)
@@ -27,6 +28,7 @@ def assert_as_expected(written: Written, expected: Expected) -> None:
         assert row["lag_us"] == sent.lag_us
         assert row["missed_bar_start"] == utc(sent.second * US_PER_S)
     assert_bars(written, expected, identities)
+    assert_stats(written, expected, identities)
 
 
 def assert_events(written: Written, expected: Expected) -> dict[tuple[int, int], bytes]:
@@ -70,12 +72,23 @@ def assert_bars(written: Written, expected: Expected, identities: dict[tuple[int
         assert row == expected.bars[key]
 
 
+def assert_stats(written: Written, expected: Expected, identities: dict[tuple[int, int], bytes]) -> None:
+    rows = written.rows("stats")
+    found = {(r["kind"], r["exchange"], r["symbol"], r["interval_s"], _us(r["window_start"])): r for r in rows}
+    assert len(found) == len(rows), "a stat was written twice"
+    stats, events_of = expect_stats(expected)
+    assert found.keys() == stats.keys()
+    for key, row in found.items():
+        assert row.pop("identity_digest") == digest(identities[place] for place in events_of[key])
+        assert row == stats[key]
+
+
 def _us(time: Any) -> int:
     return int((time - utc(0)).total_seconds()) * US_PER_S
 
 
 def assert_same_rows(left: Written, right: Written) -> None:
-    for dataset in ("events", "bars", "late", "rejects"):
+    for dataset in ("events", "bars", "stats", "late", "rejects"):
         assert left.sorted_rows(dataset) == right.sorted_rows(dataset)
 
 

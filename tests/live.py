@@ -23,7 +23,7 @@ from runners.simulate import Market, MarketConfig, SimulatedBatch, Truth
 from runners.stack import Endpoints
 from tests.conftest import TopicFactory
 from tests.testing import Written
-from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS
+from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, STATS
 from transforms.decode import BEACON_HEADER
 
 HOUR_US = 3_600_000_000
@@ -174,10 +174,21 @@ def trades_in_bars(root: Path) -> dict[int, int]:
     return dict(zip(sums_["interval_s"].to_pylist(), sums_["trade_count_sum"].to_pylist(), strict=True))
 
 
+def events_in_stats(root: Path) -> dict[tuple[str, int], int]:
+    """Events in the stats of each kind and interval."""
+    stats = read_dataset(root, STATS).group_by(["kind", "interval_s"]).aggregate([("event_count", "sum")])
+    keys = zip(stats["kind"].to_pylist(), stats["interval_s"].to_pylist(), strict=True)
+    return dict(zip(keys, stats["event_count_sum"].to_pylist(), strict=True))
+
+
 def is_complete(root: Path, truth: Truth) -> bool:
-    """Whether the files hold every record of an ended log and all its bars."""
+    """Whether the files hold every record of an ended log and all its bars and stats."""
     events = (root / EVENTS.name).glob("**/[!.]*.parquet")
     if sum(pq.read_metadata(file).num_rows for file in events) < truth.unique:  # cheap, for the job needs the cores
         return False
     whole = len(places_in_files(root)) >= truth.records
-    return whole and trades_in_bars(root) == dict.fromkeys(INTERVALS_S, truth.trades)
+    if not whole or trades_in_bars(root) != dict.fromkeys(INTERVALS_S, truth.trades):
+        return False
+    counts = events_in_stats(root)
+    others = [counts.get(("ticker", interval_s), 0) + counts.get(("book", interval_s), 0) for interval_s in INTERVALS_S]
+    return others == [truth.unique - truth.trades] * len(others) and counts.get(("sliding", 60)) == 6 * truth.trades

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from functools import cache, cached_property
 from typing import Any
 
 from schemas.market_data_pb2 import MarketDataEvent
@@ -16,7 +17,7 @@ Instrument = tuple[str, str]
 Place = tuple[int, int]  # (partition, offset)
 BarKey = tuple[str, str, int, int]  # (exchange, symbol, interval in s, window start in us)
 
-_EXACT = Context(prec=120, rounding=ROUND_HALF_EVEN)
+exact = Context(prec=120, rounding=ROUND_HALF_EVEN)
 _STEP = Decimal("1e-9")
 _TRADE, _BUY, _SELL = 0, 1, 2
 _WORD = 1 << 64
@@ -53,11 +54,11 @@ class Sent:
     def event_id(self) -> str:
         return self.event.event_id or self.header_id
 
-    @property
+    @cached_property
     def price(self) -> Decimal:
         return rounded(self.event.price)
 
-    @property
+    @cached_property
     def volume(self) -> Decimal:
         return rounded(self.event.volume)
 
@@ -69,7 +70,7 @@ class Sent:
         text = self.event.trade_id
         return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else -1
 
-    @property
+    @cached_property
     def order(self) -> tuple[int, int, int, int]:
         return self.event.timestamp, self.sequence, self.partition, self.offset
 
@@ -88,11 +89,11 @@ class Sent:
 
 def rounded(value: float) -> Decimal:
     """A double as the decimal a person would write, to 1e-9."""
-    return Decimal(repr(value)).quantize(_STEP, context=_EXACT)
+    return Decimal(repr(value)).quantize(_STEP, context=exact)
 
 
 @dataclass
-class _Group:
+class Group:
     """The records of one identity in one event second, in reading order."""
 
     records: list[Sent] = field(default_factory=list)
@@ -108,6 +109,8 @@ class Expected:
     bars: dict[BarKey, dict[str, Any]]  # every field of BAR but identity_digest and status
     trades_of: dict[BarKey, list[Place]]  # the unique trades in a bar, for its digest
     sent: dict[Place, Sent]
+    groups: list[Group]  # what was folded: the records of each identity in its second
+    grace_us: int
 
 
 def expect(
@@ -119,7 +122,7 @@ def expect(
 ) -> Expected:
     """The results for good records in reading order (which counts only for conflicts)."""
     late = {record.place for record in records if record.lag_us > horizon_us}
-    groups: dict[tuple[Any, ...], _Group] = defaultdict(_Group)
+    groups: dict[tuple[Any, ...], Group] = defaultdict(Group)
     conflicts = set()
     for record in records:
         if record.place in late:
@@ -138,22 +141,23 @@ def expect(
     trades = [group for group in groups.values() if group.records and group.records[0].event.event_type == _TRADE]
     bars, trades_of = {}, {}
     for interval_s in intervals_s:
-        windows: dict[BarKey, list[_Group]] = defaultdict(list)
+        windows: dict[BarKey, list[Group]] = defaultdict(list)
         for group in trades:
             record = group.records[0]
             start_us = record.second // interval_s * interval_s * 1_000_000
             windows[(*record.instrument, interval_s, start_us)].append(group)
         bars |= {key: _bar(key, members, grace_us) for key, members in windows.items()}
         trades_of |= {key: [min(r.place for r in g.records) for g in members] for key, members in windows.items()}
-    return Expected(unique, late, conflicts, bars, trades_of, {record.place: record for record in records})
+    sent = {record.place: record for record in records}
+    return Expected(unique, late, conflicts, bars, trades_of, sent, list(groups.values()), grace_us)
 
 
-def _bar(key: BarKey, groups: list[_Group], grace_us: int) -> dict[str, Any]:
+def _bar(key: BarKey, groups: list[Group], grace_us: int) -> dict[str, Any]:
     exchange, symbol, interval_s, start_us = key
     folded = sorted((record for group in groups for record in group.records), key=lambda record: record.order)
     firsts = [group.records[0] for group in groups]
-    volume = _sum(record.volume for record in firsts)
-    notional = _sum(_EXACT.multiply(record.price, record.volume) for record in firsts)
+    volume = add_up(record.volume for record in firsts)
+    notional = add_up(exact.multiply(record.price, record.volume) for record in firsts)
     return {
         "exchange": exchange,
         "symbol": symbol,
@@ -166,27 +170,32 @@ def _bar(key: BarKey, groups: list[_Group], grace_us: int) -> dict[str, Any]:
         "close": folded[-1].price,
         "volume": volume,
         "notional": notional,
-        "vwap": _EXACT.divide(notional, volume).quantize(_STEP, context=_EXACT) if volume else None,
+        "vwap": rounded_quotient(notional, volume),
         "trade_count": len(firsts),
-        "buy_volume": _sum(record.volume for record in firsts if record.event.side == _BUY),
-        "sell_volume": _sum(record.volume for record in firsts if record.event.side == _SELL),
+        "buy_volume": add_up(record.volume for record in firsts if record.event.side == _BUY),
+        "sell_volume": add_up(record.volume for record in firsts if record.event.side == _SELL),
         "first_event_time": utc(folded[0].event.timestamp),
         "last_event_time": utc(folded[-1].event.timestamp),
         "late_count": sum(record.lag_us > grace_us for record in folded),
         "duplicate_count": len(folded) - len(firsts),
         "version": len(folded),
-        "lineage": _lineage(folded),
+        "lineage": lineage_of(folded),
     }
 
 
-def _sum(values: Iterable[Decimal]) -> Decimal:
+def add_up(values: Iterable[Decimal]) -> Decimal:
     total = Decimal(0)
     for value in values:
-        total = _EXACT.add(total, value)
+        total = exact.add(total, value)
     return total
 
 
-def _lineage(records: Iterable[Sent]) -> list[dict[str, int]]:
+def rounded_quotient(numerator: Decimal, denominator: Decimal) -> Decimal | None:
+    """To 1e-9, a half to the even one; None for a denominator of 0."""
+    return exact.divide(numerator, denominator).quantize(_STEP, context=exact) if denominator else None
+
+
+def lineage_of(records: Iterable[Sent]) -> list[dict[str, int]]:
     offsets: dict[int, list[int]] = defaultdict(list)
     for record in records:
         offsets[record.partition].append(record.offset)
@@ -205,10 +214,14 @@ def digest(identities: Iterable[bytes]) -> bytes:
     """The order-free digest of the identities of a bar's trades: two sums modulo 2**64."""
     lanes = [0, 0]
     for identity in identities:
-        words = int.from_bytes(identity[:8], "little"), int.from_bytes(identity[8:], "little")
-        for lane in (0, 1):
-            lanes[lane] += _mix(words[lane] ^ _mix((words[1 - lane] + lane + 1) % _WORD))
+        lanes = [lane + mixed for lane, mixed in zip(lanes, _lanes(identity), strict=True)]
     return b"".join((lane % _WORD).to_bytes(8, "little") for lane in lanes)
+
+
+@cache
+def _lanes(identity: bytes) -> list[int]:
+    words = int.from_bytes(identity[:8], "little"), int.from_bytes(identity[8:], "little")
+    return [_mix(words[lane] ^ _mix((words[1 - lane] + lane + 1) % _WORD)) for lane in (0, 1)]
 
 
 def _mix(word: int) -> int:

@@ -21,6 +21,7 @@ from schemas.event import EVENT
 from schemas.late import LATE
 from schemas.records import Record
 from schemas.reject import REJECT
+from schemas.stat import STAT
 from transforms import dedup
 from transforms.event_rows import event_table
 from transforms.exact import Ints, Words
@@ -135,6 +136,11 @@ def unite_bars(table: pa.Table) -> pa.Table:
     return _first_of(table, ("exchange", "symbol", "interval_s", "window_start"), "version")
 
 
+def unite_stats(table: pa.Table) -> pa.Table:
+    """Of each stat the highest version."""
+    return _first_of(table, ("kind", "exchange", "symbol", "interval_s", "window_start"), "version")
+
+
 def unite_places(table: pa.Table) -> pa.Table:
     """Of each record in the log one row."""
     return _first_of(table, ("topic", "partition"), "offset", of_each="offset")
@@ -153,5 +159,8 @@ def _first_of(table: pa.Table, keys: tuple[str, ...], highest: str, of_each: str
 
 EVENTS: Final = Dataset("events", EVENT, 10, ("event_time", "partition", "offset"), event_table, unite_events)
 BARS: Final = Dataset("bars", BAR, 60, ("window_start", "interval_s", "exchange", "symbol"), _ipc_table, unite_bars)
+STATS: Final = Dataset(
+    "stats", STAT, 60, ("window_start", "kind", "interval_s", "exchange", "symbol"), _ipc_table, unite_stats
+)
 LATE_EVENTS: Final = Dataset("late", LATE, 60, ("event_time", "partition", "offset"), _ipc_table, unite_places)
 REJECTS: Final = Dataset("rejects", REJECT, 60, ("partition", "offset"), _ipc_table, unite_places)

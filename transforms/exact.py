@@ -71,6 +71,18 @@ def from_limbs(limbs: Ints) -> int:
     return sum(limb << (LIMB_BITS * i) for i, limb in enumerate(limbs.tolist()))
 
 
+def half_even(numerator: int, denominator: int) -> int | None:
+    """The quotient to the nearest integer, a half to the even one; None where the denominator is 0. It must be >= 0.
+
+    >>> half_even(5, 2), half_even(7, 2), half_even(-5, 2), half_even(-7, 2), half_even(8, 3), half_even(1, 0)
+    (2, 4, -2, -4, 3, None)
+    """
+    if not denominator:
+        return None
+    quotient, rest = divmod(numerator, denominator)
+    return quotient + (2 * rest > denominator or (2 * rest == denominator and quotient % 2))
+
+
 def mix64(value: Words) -> Words:
     """Bijective scrambling of 64-bit words (the finalizer of SplitMix64, Steele et al. 2014)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -40,7 +40,7 @@ from transforms.datasets import Dataset, ipc_bytes
 from transforms.event_rows import pack_events
 from transforms.fault_points import fault_point
 from transforms.metrics import count
-from transforms.roll_up import ShardBars
+from transforms.roll_up import ShardRecords
 
 FileKey = tuple[int, int]  # (window start in s since the epoch, part)
 Piece = tuple[FileKey, bytes]  # 8 bytes: log time when it may be written, in us; then rows
@@ -112,12 +112,12 @@ def event_pieces(element: tuple[CellKey, EventBatch], dataset: Dataset) -> Itera
     yield _piece(second // dataset.window_s * dataset.window_s, shard, newest_us, pack_events(batch))
 
 
-def bar_pieces(element: ShardBars, dataset: Dataset) -> Iterator[Piece]:
-    """Bars of one window, for the file of their start."""
-    shard, bars = element
-    start_s = bars.column("window_start")[0].value // US_PER_S
-    end_us = bars.column("window_end")[0].value
-    yield _piece(start_s // dataset.window_s * dataset.window_s, shard, end_us, ipc_bytes(bars))
+def window_pieces(element: ShardRecords, dataset: Dataset) -> Iterator[Piece]:
+    """Bars or stats of one window, for the file of their start."""
+    shard, records = element
+    start_s = records.column("window_start")[0].value // US_PER_S
+    end_us = records.column("window_end")[0].value
+    yield _piece(start_s // dataset.window_s * dataset.window_s, shard, end_us, ipc_bytes(records))
 
 
 def _by_time(batch: pa.RecordBatch, dataset: Dataset, column: str) -> Iterator[Piece]:

@@ -17,6 +17,7 @@ Name = Literal[
     "events_cell_closed",  # events; must be 0: raise --slack, a producer sends old log times
     "identity_conflicts",  # records; one identity with two contents: a venue reuses ids
     "bars_published",  # bars, all versions
+    "stats_published",  # stats, all versions
     "files_written",  # files, rewrites included
 ]
 NAMES: Final[tuple[Name, ...]] = get_args(Name)

@@ -1,6 +1,7 @@
-"""Larger bars from 1 s bars, by Beam's own windows: per (instrument, second) the highest version counts."""
+"""Larger windows from 1 s records, by Beam's own windows: per (instrument, second) the highest version counts."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import apache_beam as beam
 import numpy as np
@@ -8,107 +9,146 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.transforms import trigger
-from apache_beam.transforms.window import FixedWindows, IntervalWindow, TimestampedValue
+from apache_beam.transforms.window import IntervalWindow, SlidingWindows, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
 
 from schemas.units import US_PER_S
-from transforms.bar_columns import COUNTS, PRICES, BarColumns
-from transforms.second_bars import united_lineage
+from transforms.bar_columns import BARS
+from transforms.exact import Ints
+from transforms.seconds import united_lineage
+from transforms.stat_columns import BOOKS, TICKERS
+from transforms.window_columns import Fold, Layout, WindowColumns, one_batch
 
-ShardBars = tuple[int, pa.RecordBatch]
-_SETTLE_US = 10_000  # a larger window closes this long after its last second, whose bars are under way
+ShardRecords = tuple[int, pa.RecordBatch]  # bars or stats of one shard and window
+FoldWindow = Callable[[Sequence[pa.RecordBatch], "Span", int], pa.RecordBatch]
+
+_SETTLE_US = 10_000  # a larger window closes this long after its last second, whose records are under way
+_STATS = (("ticker", TICKERS), ("book", BOOKS))
+_FOLDS: dict[Fold, np.ufunc] = {"highest": np.maximum, "lowest": np.minimum, "added": np.add}
 
 
-def roll_up(batches: Sequence[pa.RecordBatch], interval_s: int, start_us: int) -> pa.RecordBatch:
-    """One bar per instrument of the 1 s bars in all batches, for the window of `interval_s` seconds at `start_us`."""
-    bars = pa.Table.from_batches(batches)
-    names = pc.binary_join_element_wise(bars["exchange"], bars["symbol"], "\t").combine_chunks()
-    codes = names.dictionary_encode()
-    code = codes.indices.to_numpy()
-    second = bars["window_start"].cast(pa.int64()).to_numpy()
-    version = bars["version"].to_numpy()
-    order = np.lexsort((-version, second, code))
+@dataclass(frozen=True)
+class Span:
+    """Windows of `length_s` seconds, one every `every_s` seconds, aligned to the epoch."""
+
+    length_s: int
+    every_s: int
+
+
+@dataclass(frozen=True)
+class Windowing:
+    """Times of larger windows, in microseconds of the log's clock."""
+
+    grace_us: int  # a window closes this long after its end
+    lateness_us: int  # and may grow for this long
+
+
+def fixed(length_s: int) -> Span:
+    """Windows one after the other."""
+    return Span(length_s, length_s)
+
+
+def newest_seconds(records: pa.Table, layout: Layout) -> tuple[WindowColumns, npt.NDArray[np.int32]]:
+    """Of each instrument and second the highest version, sorted by both, and the instrument's number row by row."""
+    names = pc.binary_join_element_wise(records["exchange"], records["symbol"], "\t").combine_chunks()
+    code = names.dictionary_encode().indices.to_numpy()
+    second = records["window_start"].cast(pa.int64()).to_numpy()
+    order = np.lexsort((-records["version"].to_numpy(), second, code))
     newest = np.concatenate([[True], (np.diff(code[order]) != 0) | (np.diff(second[order]) != 0)])
     order = order[newest]
-    columns = BarColumns.from_batch(bars.take(pa.array(order)))
-    return _rolled(columns, code[order], start_us).to_batch(interval_s)
+    return WindowColumns.from_batch(layout, records.take(pa.array(order))), code[order]
 
 
-def _rolled(seconds: BarColumns, code: npt.NDArray[np.int32], start_us: int) -> BarColumns:
-    """Columns of 1 s bars, sorted by (code, second), as one row a code."""
+def rolled(seconds: WindowColumns, code: npt.NDArray[np.int32], start_us: int, layout: Layout) -> WindowColumns:
+    """Columns of 1 s records, sorted by (code, second), as one row a code."""
     starts = np.flatnonzero(np.diff(code, prepend=-1))
     ends = np.append(starts[1:], len(code)) - 1
-    ints = {name: np.add.reduceat(seconds.ints[name], starts) for name in COUNTS}
-    folds = {"open": None, "close": None, "high": np.maximum, "low": np.minimum}
-    for name in PRICES:
-        ufunc, values = folds[name], seconds.ints[name]
-        ints[name] = ufunc.reduceat(values, starts) if ufunc else values[starts if name == "open" else ends]
-    ints["first_event_time"] = seconds.ints["first_event_time"][starts]
-    ints["last_event_time"] = seconds.ints["last_event_time"][ends]
+
+    def folded(values: Ints, fold: Fold) -> Ints:
+        if fold in _FOLDS:
+            return _FOLDS[fold].reduceat(values, starts)
+        return values[starts if fold == "first" else ends]
+
     lineage = seconds.lineage.copy()
-    lineage["instrument"] = np.repeat(np.arange(len(starts)), ends - starts + 1)[lineage["instrument"]]
-    return BarColumns(
+    lineage["row"] = np.repeat(np.arange(len(starts)), ends - starts + 1)[lineage["row"]]
+    return WindowColumns(
         [seconds.instruments[row] for row in starts.tolist()],
         np.full(len(starts), start_us, np.int64),
-        ints,
+        {name: folded(seconds.ints[name], fold) for name, (_, fold) in layout.ints.items()}
+        | {"version": folded(seconds.ints["version"], "added")},
         {name: np.add.reduceat(values, starts) for name, values in seconds.sums.items()},
         np.add.reduceat(seconds.digest, starts, axis=0),
         united_lineage(lineage),
     )
 
 
-def _in_event_time(shard_bars: ShardBars, delay_us: int) -> TimestampedValue:
+def roll_up_bars(batches: Sequence[pa.RecordBatch], span: Span, start_us: int) -> pa.RecordBatch:
+    """One bar per instrument of the 1 s bars in all batches, for the window at `start_us`."""
+    return _rolled_batch(pa.Table.from_batches(batches), BARS, span, start_us)
+
+
+def roll_up_stats(batches: Sequence[pa.RecordBatch], span: Span, start_us: int) -> pa.RecordBatch:
+    """One ticker and one book per instrument of the 1 s stats in all batches, for the window at `start_us`."""
+    stats = pa.Table.from_batches(batches)
+    of_kinds = [(layout, stats.filter(pc.equal(stats["kind"], kind))) for kind, layout in _STATS]
+    return one_batch([_rolled_batch(found, layout, span, start_us) for layout, found in of_kinds if len(found)])
+
+
+def _rolled_batch(records: pa.Table, layout: Layout, span: Span, start_us: int) -> pa.RecordBatch:
+    return rolled(*newest_seconds(records, layout), start_us, layout).to_batch(layout, span.length_s)
+
+
+def _in_event_time(element: ShardRecords, delay_us: int) -> TimestampedValue:
     """The batch at its second + delay, so that a window shifted by the delay closes when the log's clock says so."""
-    start_us = shard_bars[1].column("window_start")[0].value
-    return TimestampedValue(shard_bars, Timestamp(micros=start_us + delay_us))
+    start_us = element[1].column("window_start")[0].value
+    return TimestampedValue(element, Timestamp(micros=start_us + delay_us))
 
 
-class _RollUp(beam.DoFn):
-    def __init__(self, interval_s: int, delay_us: int) -> None:
-        self._interval_s, self._delay_us = interval_s, delay_us
+class _FoldWindow(beam.DoFn):
+    def __init__(self, fold: FoldWindow, span: Span, delay_us: int) -> None:
+        self._fold, self._span, self._delay_us = fold, span, delay_us
 
     def process(
         self,
         element: tuple[int, Iterable[pa.RecordBatch]],
         window: IntervalWindow = beam.DoFn.WindowParam,
-    ) -> Iterator[ShardBars]:
+    ) -> Iterator[ShardRecords]:
         batches = list(element[1])
         if batches:  # a window that expires may fire an empty pane (docs/facts.md)
-            yield element[0], roll_up(batches, self._interval_s, window.start.micros - self._delay_us)
+            yield element[0], self._fold(batches, self._span, window.start.micros - self._delay_us)
 
 
-class RollUpBars(beam.PTransform):
-    """Bars of one larger interval from 1 s bars.
+class RollUp(beam.PTransform):
+    """Records of larger windows from 1 s records.
 
-    In:     (shard, BAR records of 1 s of one second), again when they grew.
-    Out:    (shard, BAR records of the interval), a pane when the window closes and after each later growth; panes may
+    In:     (shard, records of 1 s of one second), again when they grew.
+    Out:    (shard, records of one window), a pane when the window closes and after each later growth; panes may
             repeat a version (KeepNewer removes those).
-    Units:  interval in seconds; grace and lateness in microseconds of the log's clock.
-    Cost:   the 1 s bars of a window stay in state until its end + lateness.
+    Cost:   the 1 s records of a window stay in state until its end + lateness, once for each window they are in.
     Source: docs/specs/market_data.md, step 6.
     """
 
-    def __init__(self, interval_s: int, grace_us: int, lateness_us: int) -> None:
+    def __init__(self, fold: FoldWindow, span: Span, windowing: Windowing) -> None:
         super().__init__()
-        self._interval_s, self._lateness_us = interval_s, lateness_us
-        self._delay_us = grace_us + _SETTLE_US
+        self._fold, self._span, self._lateness_us = fold, span, windowing.lateness_us
+        self._delay_us = windowing.grace_us + _SETTLE_US
 
-    def expand(self, bars: beam.PCollection[ShardBars]) -> beam.PCollection[ShardBars]:
-        windows = FixedWindows(
-            self._interval_s, offset=Timestamp(micros=self._delay_us % (self._interval_s * US_PER_S))
-        )
+    def expand(self, seconds: beam.PCollection[ShardRecords]) -> beam.PCollection[ShardRecords]:
+        offset = Timestamp(micros=self._delay_us % (self._span.every_s * US_PER_S))
         return (
-            bars
-            | "StampBars" >> beam.Map(_in_event_time, self._delay_us).with_output_types(tuple[int, pa.RecordBatch])
-            | "WindowBars"
+            seconds
+            | "Stamp" >> beam.Map(_in_event_time, self._delay_us).with_output_types(tuple[int, pa.RecordBatch])
+            | "Window"
             >> beam.WindowInto(
-                windows,
+                SlidingWindows(self._span.length_s, self._span.every_s, offset),
                 trigger=trigger.AfterWatermark(late=trigger.AfterCount(1)),
                 accumulation_mode=trigger.AccumulationMode.ACCUMULATING,
                 allowed_lateness=self._lateness_us / US_PER_S,
             )
-            | "GroupBars" >> beam.GroupByKey()  # (shard, [BAR records])
-            | "FoldBars"
-            >> beam.ParDo(_RollUp(self._interval_s, self._delay_us)).with_output_types(tuple[int, pa.RecordBatch])
+            | "Group" >> beam.GroupByKey()  # (shard, [records])
+            | "Fold"
+            >> beam.ParDo(_FoldWindow(self._fold, self._span, self._delay_us)).with_output_types(
+                tuple[int, pa.RecordBatch]
+            )
             | "LeaveWindows" >> beam.WindowInto(beam.window.GlobalWindows())
         )

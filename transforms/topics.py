@@ -13,12 +13,13 @@ from schemas.bar import BAR
 from schemas.late import LATE
 from schemas.records import Record
 from schemas.reject import REJECT
+from schemas.stat import STAT
 from schemas.units import US_PER_S
 from transforms.batches import EventBatch
 from transforms.cell import CellKey
 from transforms.decode import with_header_ids
 from transforms.identity import shard_of
-from transforms.roll_up import ShardBars
+from transforms.roll_up import ShardRecords
 
 Outgoing = tuple[str, list[dict[str, Any]]]  # (topic, messages as Producer.produce_batch takes them)
 Encode = Callable[[Any, "TopicNames", Callable[[str], int]], Outgoing]
@@ -33,6 +34,7 @@ class TopicNames:
 
     def __init__(self, prefix: str = "md") -> None:
         self.unique = f"{prefix}.events.unique"
+        self.stats = f"{prefix}.stats"
         self.late = f"{prefix}.late"
         self.rejects = f"{prefix}.rejects"
         self._bars = f"{prefix}.bars."
@@ -56,10 +58,15 @@ def unique_events(element: tuple[CellKey, EventBatch], names: TopicNames, partit
     ]
 
 
-def bars(element: ShardBars, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
+def bars(element: ShardRecords, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
     """Bars of one window, keyed by bar, so that compaction keeps the newest version."""
     interval_s = element[1].column("interval_s")[0].as_py()
     return names.bars(interval_s), _encoded(BAR, element[1], _bar_key)
+
+
+def stats(element: ShardRecords, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
+    """Stats of one window, keyed by stat, so that compaction keeps the newest version."""
+    return names.stats, _encoded(STAT, element[1], _stat_key)
 
 
 def late_events(late: pa.RecordBatch, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
@@ -93,6 +100,10 @@ def _encoded(
 def _bar_key(row: dict[str, Any]) -> str:
     start_us = int(row["window_start"].timestamp()) * US_PER_S
     return f"{row['exchange']}|{row['symbol']}|{row['interval_s']}|{start_us}"
+
+
+def _stat_key(row: dict[str, Any]) -> str:
+    return f"{row['kind']}|{_bar_key(row)}"
 
 
 def _place_key(row: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ def compare_command(
     grace_ms: Annotated[float, typer.Option(help="As both runs had it: which bars are final depends on it.")] = 500,
     as_json: AsJson = False,
 ) -> None:
-    """Hold a live run against a replay: unique events, final bars, late events and rejects, value for value.
+    """Hold a live run against a replay: unique events, final bars and stats, late events and rejects, value for value.
 
     Compared is what the replay's manifest covers. Exit code 0 when all is equal, 1 with the first difference of each
     kind otherwise, 2 when there was nothing to compare.

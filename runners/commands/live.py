@@ -81,10 +81,11 @@ def live(
             bundle_ms=bundle_ms,
         )
         _warn_of_old_clock(places.bootstrap_servers, topic, config)
-        job = LiveGroup(places, options, lambda text: stderr.print(text, highlight=False, soft_wrap=True))
-        with stop_on_signal() as stop:
+        written = Beacons(places.bootstrap_servers, topic) if beacons else None
+        job = LiveGroup(places, options, lambda text: stderr.print(text, highlight=False, soft_wrap=True), written)
+        with stop_on_signal() as stop, written or nullcontext():
             job.start(fresh, savepoint)
-            _run(job, places, options, stop.wait, beacons, duration)
+            _run(job, places, options, stop.wait, duration)
     except (StackError, LiveError, ResumeError, LogError, ConfigError) as error:
         fail(error)
 
@@ -108,18 +109,12 @@ def _warn_of_old_clock(bootstrap_servers: str, topic: str, config: MarketDataCon
 
 
 def _run(
-    job: LiveGroup,
-    places: Endpoints,
-    options: LiveOptions,
-    wait: Callable[[float], bool],
-    beacons: bool,
-    duration: float | None,
+    job: LiveGroup, places: Endpoints, options: LiveOptions, wait: Callable[[float], bool], duration: float | None
 ) -> None:
     """Follow the job until told to stop, then stop it."""
     watch = Watch(places.bootstrap_servers, options.topic, options.outputs.topic_prefix, options.config.intervals_s)
-    with Beacons(places.bootstrap_servers, options.topic) if beacons else nullcontext():
-        _follow(job, watch, wait, duration)
-        savepoint = job.stop()
+    _follow(job, watch, wait, duration)
+    savepoint = job.stop()
     typer.echo(f"{watch.counts()}\nsavepoint {savepoint}\nfiles {options.outputs.files_root}")
 
 

@@ -85,10 +85,11 @@ def test_partitions_added_to_a_live_topic_are_read_from_their_start(
     raw = topic(prefix="raw")
     options = replace(live.options(stack, topic, raw, tmp_path), checkpoint_ms=2_000)
     said: list[str] = []
-    group = LiveGroup(stack, options, said.append)
+    beacons = Beacons(stack.bootstrap_servers, raw)
+    group = LiveGroup(stack, options, said.append, beacons)
     group.start()
     feed = Feed(stack.bootstrap_servers, raw)
-    with ThreadPoolExecutor(max_workers=1) as pool, Beacons(stack.bootstrap_servers, raw):
+    with ThreadPoolExecutor(max_workers=1) as pool, beacons:
         first = pool.submit(feed.publish_until, SECONDS / 2)
         follow(group, first.done)
         first.result()
@@ -111,17 +112,18 @@ def test_parallelism_goes_up_and_down_under_load(
     raw = topic(prefix="raw")
     options = replace(live.options(stack, topic, raw, tmp_path), checkpoint_ms=2_000)
     said: list[str] = []
-    group = LiveGroup(stack, options, said.append)
+    beacons = Beacons(stack.bootstrap_servers, raw)
+    group = LiveGroup(stack, options, said.append, beacons)
     local_stack.start("taskmanager-2")
     try:
         group.start()
         feed = Feed(stack.bootstrap_servers, raw)
-        with ThreadPoolExecutor(max_workers=1) as pool, Beacons(stack.bootstrap_servers, raw):
+        with ThreadPoolExecutor(max_workers=1) as pool, beacons:
             published = pool.submit(feed.publish_until, SECONDS)
             for parallelism in (3, 2):
                 moment = time.monotonic() + 15
                 follow(group, lambda moment=moment: time.monotonic() > moment)  # type: ignore[misc]
-                LiveGroup(stack, replace(options, parallelism=parallelism), said.append).start()
+                LiveGroup(stack, replace(options, parallelism=parallelism), said.append, beacons).start()
             follow(group, lambda: published.done() and len(live.places_in_files(tmp_path)) >= feed.known.truth.records)
             published.result()
         group.stop()
@@ -142,13 +144,13 @@ def test_a_job_that_was_lost_goes_on_from_its_newest_checkpoint(
     known = live.publish_ended(stack.bootstrap_servers, raw, MarketConfig(seed=6, rate=10_000, count=200_000))
     options = replace(live.options(stack, topic, raw, tmp_path), checkpoint_ms=1_000)
     said: list[str] = []
-    LiveGroup(stack, options, said.append).start()
+    LiveGroup(stack, options, said.append, None).start()
     note = read_note(stack.state_dir, options.group)
     assert note is not None
     checkpoints = stack.state_dir / "flink" / "checkpoints" / note.job
     live.wait_until(lambda: any(checkpoints.glob("chk-*/_metadata")), TIMEOUT_S, "no checkpoint is completed")
     LiveJob(stack.flink_rest, note.job).cancel()  # as if it had died: nothing is noted
-    second = LiveGroup(stack, options, said.append)
+    second = LiveGroup(stack, options, said.append, None)
     second.start()
     live.wait_until(lambda: live.is_complete(tmp_path, known.truth), TIMEOUT_S, "records are missing", 1.0)
     second.stop()

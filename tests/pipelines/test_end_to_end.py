@@ -16,7 +16,9 @@ from runners.replay import replay
 from runners.simulate import Market, MarketConfig, Truth
 from runners.stack import Endpoints
 from runners.watch import Watch
+from schemas import avro
 from schemas.market_data_pb2 import MarketDataEvent
+from tests.live import events_in_stats, records
 from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS
 
 _EVENTS = 60_000
@@ -65,7 +67,7 @@ def test_live_run_and_replay_are_equal_and_every_record_is_accounted_for(
     replay(stack.bootstrap_servers, manifest, replay_root)
 
     verdicts = compare(live_root, replay_root, manifest, options.config.cell.grace_us)
-    assert [verdict.difference for verdict in verdicts] == [None] * 4
+    assert [verdict.difference for verdict in verdicts] == [None] * 5
     events, late, rejects = (read_dataset(live_root, dataset) for dataset in (EVENTS, LATE_EVENTS, REJECTS))
     copies = sum(len(found) for found in events["copies"].to_pylist())
     assert (len(events), copies, len(late), len(rejects)) == (truth.unique, truth.duplicates, truth.late, 30)
@@ -73,3 +75,9 @@ def test_live_run_and_replay_are_equal_and_every_record_is_accounted_for(
     bars = read_dataset(replay_root, BARS)
     seconds = bars.filter(bars["interval_s"].to_numpy() == 1)
     assert sum(seconds["trade_count"].to_pylist()) == truth.trades
+    counts_of = events_in_stats(replay_root)
+    assert counts_of["ticker", 1] + counts_of["book", 1] == truth.unique - truth.trades
+    assert counts_of["sliding", 60] == 6 * truth.trades
+    assert verdicts[2].live_rows > 0
+    found = [avro.decode(message.value())[1]["kind"] for message in records(stack.bootstrap_servers, f"{prefix}.stats")]
+    assert {"ticker", "book"} <= set(found)  # a minute may not have ended while the job ran

@@ -162,7 +162,7 @@ def test_real_capture_moved_to_now_and_published_while_the_job_runs_is_what_the_
     replay(stack.bootstrap_servers, manifest, tmp_path / "replay")
     # the windows that are open when the log ends have bars in the replay alone
     verdicts = compare(tmp_path / "live", tmp_path / "replay", manifest, options.config.cell.grace_us)
-    assert [verdict.difference for verdict in verdicts] == [None] * 4
+    assert [verdict.difference for verdict in verdicts] == [None] * 5
     log = on_kafka(stack.bootstrap_servers, raw)
     assert_as_expected(Written(tmp_path / "replay"), expected_of(log, MarketDataConfig()))
     written = Written(tmp_path / "live")

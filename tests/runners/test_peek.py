@@ -4,8 +4,10 @@ import json
 import threading
 import time
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +20,11 @@ from runners.stack import Endpoints
 from schemas.avro import MAGIC, RECORDS, encode, fingerprint
 from schemas.market_data_pb2 import MarketDataEvent
 from schemas.reject import REJECT
+from schemas.stat import STAT
+from tests.testing import T0_US, Log, trade
+from tests.transforms.build_events import events
+from transforms.seconds import NONE, fold
+from transforms.stat_columns import second_stat_batch
 
 AT = datetime(2021, 4, 17, 16, 43, 30, 244075, UTC)
 EVENT = MarketDataEvent(exchange="x", symbol="A-B", price=1.5, volume=2, timestamp=1_618_677_810_244_075)
@@ -61,6 +68,16 @@ def test_event_with_strange_numbers_is_still_shown() -> None:
 def test_avro_is_told_by_its_fingerprint() -> None:
     (message,) = encode(REJECT, [REJECT_ROW])
     assert describe(message, {}) == ("Reject", REJECT_ROW)
+
+
+def test_stat_shows_what_its_kind_has_and_null_for_the_rest() -> None:
+    log = Log()
+    log.add(trade(0, 7.5, side=1, event_type=1))
+    batch = events(log)
+    stats = second_stat_batch(T0_US // 1_000_000, fold(NONE, batch.instruments, batch.rows, 0), np.arange(1))
+    kind, row = describe(encode(STAT, stats.to_pylist())[0], {})
+    assert kind == "Stat"
+    assert (row["kind"], row["best_bid"], row["best_ask"], row["vwap"]) == ("book", Decimal("7.5"), None, None)
 
 
 def test_beacon_and_tombstone_are_marked() -> None:

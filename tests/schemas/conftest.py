@@ -57,9 +57,43 @@ BAR_ROW: dict[str, Any] = {
     "identity_digest": bytes(range(16, 32)),
 }
 
+STAT_ROW: dict[str, Any] = {
+    "kind": "book",
+    "exchange": "binance",
+    "symbol": "BTC-USDT",
+    "interval_s": 10,
+    "window_start": SECOND,
+    "window_end": SECOND.replace(second=40),
+    "event_count": 4,
+    "first_event_time": AT,
+    "last_event_time": AT,
+    "first_price": None,
+    "last_price": None,
+    "min_price": None,
+    "max_price": None,
+    "best_bid": Decimal("36000.010000000"),
+    "best_ask": Decimal("35999.990000000"),
+    "spread": Decimal("-0.020000000"),
+    "bid_volume": Decimal("1000000000000.000000001"),
+    "ask_volume": Decimal("0.000000000"),
+    "depth_imbalance": Decimal("1.000000000"),
+    "unknown_side_count": 1,
+    "volume": None,
+    "notional": None,
+    "vwap": None,
+    "return_count": None,
+    "return_volatility": None,
+    "late_count": 0,
+    "duplicate_count": 1,
+    "version": 5,
+    "lineage": [{"partition": 7, "first_offset": 5, "last_offset": 12}],
+    "identity_digest": bytes(range(16, 32)),
+}
+
 ROWS: dict[str, dict[str, Any]] = {
     "Event": {**EVENT_ROW, "copies": [{"partition": 3, "offset": 881_620}]},
     "Bar": BAR_ROW,
+    "Stat": STAT_ROW,
     "Late": {**EVENT_ROW, "reason": "beyond_horizon", "missed_bar_start": SECOND, "lag_us": 125_000_000},
     "Reject": {
         **PLACE,

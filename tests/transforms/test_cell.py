@@ -16,13 +16,15 @@ from tests.transforms.build_events import checked
 from transforms.batches import EventBatch
 from transforms.cell import CellConfig, CellKey, FoldCells
 from transforms.newer import KeepNewer
-from transforms.roll_up import RollUpBars
+from transforms.roll_up import RollUp, Windowing, fixed, roll_up_bars
+from transforms.slide import SLIDING, slide_bars
 from transforms.split import SplitByCell
 
 MS, S = 1_000, 1_000_000
 CONFIG = CellConfig(grace_us=500 * MS, horizon_us=120 * S, slack_us=30 * S, shards=1)
 CLOSE_US = 1 * S + CONFIG.horizon_us + CONFIG.slack_us
 LATENESS_US = CONFIG.horizon_us + CONFIG.slack_us + 60 * S
+WINDOWS = Windowing(CONFIG.grace_us, LATENESS_US)
 
 
 class Timeline:
@@ -78,7 +80,9 @@ class _NoteEvents(beam.DoFn):  # type: ignore[misc]
         return iter(())
 
 
-def played(timeline: Timeline, intervals_s: tuple[int, ...] = ()) -> list[tuple[str, int, dict[str, Any]]]:
+def played(
+    timeline: Timeline, intervals_s: tuple[int, ...] = (), sliding: bool = False
+) -> list[tuple[str, int, dict[str, Any]]]:
     """(what, when or where, row) in the order the steps gave them."""
     _SEEN.clear()
     options = PipelineOptions(["--runner=BundleBasedDirectRunner", "--streaming"])
@@ -87,16 +91,21 @@ def played(timeline: Timeline, intervals_s: tuple[int, ...] = ()) -> list[tuple[
         folded = batches | SplitByCell(1) | FoldCells(CONFIG)
         _ = folded.events | beam.ParDo(_NoteEvents())
         _ = folded.bars | "Bars" >> beam.Values() | "NoteBars" >> beam.ParDo(_Note("bar"))
+        _ = folded.stats | "Stats" >> beam.Values() | "NoteStats" >> beam.ParDo(_Note("stat"))
         _ = folded.late | "NoteLate" >> beam.ParDo(_Note("late"))
         _ = folded.bad | "NoteBad" >> beam.ParDo(_Note("bad"))
+        if sliding:
+            slid = folded.bars | "Slide" >> RollUp(slide_bars, SLIDING, WINDOWS)
+            kept = slid | "KeepSliding" >> KeepNewer("stats_published", LATENESS_US)
+            _ = kept | "Sliding" >> beam.Values() | "NoteSliding" >> beam.ParDo(_Note("sliding"))
         for interval_s in intervals_s:
-            rolled = folded.bars | f"Roll{interval_s}" >> RollUpBars(interval_s, CONFIG.grace_us, LATENESS_US)
+            rolled = folded.bars | f"Roll{interval_s}" >> RollUp(roll_up_bars, fixed(interval_s), WINDOWS)
             _ = (
                 rolled
                 | f"V{interval_s}" >> beam.Values()
                 | f"Pane{interval_s}" >> beam.ParDo(_Note(f"pane{interval_s}"))
             )
-            kept = rolled | f"Keep{interval_s}" >> KeepNewer(LATENESS_US)
+            kept = rolled | f"Keep{interval_s}" >> KeepNewer("bars_published", LATENESS_US)
             _ = kept | f"W{interval_s}" >> beam.Values() | f"Note{interval_s}" >> beam.ParDo(_Note(f"bar{interval_s}"))
     return list(_SEEN)
 
@@ -150,7 +159,20 @@ def test_record_read_again_gives_nothing() -> None:
 def test_late_ticker_does_not_publish_the_bar_again() -> None:
     timeline = Timeline().read(trade(0, 1)).clock(10 * S).read(trade(0, "t", event_type=2)).clock(60 * S)
     seen = played(timeline)
-    assert [what for what, *_ in seen] == ["event", "bar", "event"]
+    assert [what for what, *_ in seen] == ["event", "bar", "event", "stat"]
+
+
+def stats(seen: list[tuple[str, int, dict[str, Any]]]) -> list[tuple[str, int, int]]:
+    return [(row["kind"], row["event_count"], row["version"]) for what, _, row in seen if what == "stat"]
+
+
+def test_stats_go_out_with_the_bars_and_late_rows_revise_only_what_they_change() -> None:
+    timeline = Timeline().read(trade(0, 1), trade(0, "t", event_type=2), trade(0, "b", event_type=1)).clock(10 * S)
+    timeline.read(trade(5, "c", event_type=1), trade(0, "b", event_type=1))
+    seen = played(timeline.again(0, 3).clock(60 * S))
+    assert bars(seen) == [(1, 1)]
+    assert stats(seen) == [("ticker", 1, 1), ("book", 1, 1), ("book", 2, 3)]
+    assert times(seen, "stat")[:2] == [1_500 * MS] * 2
 
 
 def test_second_without_trades_has_no_bar_until_a_trade_comes() -> None:
@@ -210,6 +232,14 @@ def test_larger_bar_goes_out_after_its_last_second_and_grows_with_it() -> None:
     order = [what for what, *_ in seen if what in ("bar", "bar10")]
     assert order == ["bar", "bar", "bar10", "bar", "bar10"]
     assert [row["window_start"].timestamp() * S - T0_US for what, _, row in seen if what == "bar10"] == [0, 0]
+
+
+def test_sliding_minute_goes_out_every_ten_seconds_and_again_when_a_second_grows() -> None:
+    timeline = Timeline().read(trade(0, 1)).clock(20 * S).clock(25 * S).read(trade(500 * MS, 2)).clock(300 * S)
+    found = [row for what, _, row in played(timeline, sliding=True) if what == "sliding"]
+    starts = [(row["window_start"].timestamp() - T0_US / S, row["version"]) for row in found]
+    assert starts[:2] == [(-50, 1), (-40, 1)]  # whose ends the clock had passed when the late trade came
+    assert sorted(starts[2:]) == [(start, 2) for start in range(-50, 10, 10)]
 
 
 def test_nothing_larger_goes_out_twice_in_the_same_version() -> None:

@@ -14,11 +14,12 @@ from tests.testing import Log, raw_batch, trade
 from tests.transforms.build_events import events
 from transforms.bar_columns import second_bar_batch
 from transforms.batches import EventBatch
-from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, Dataset, ipc_bytes
+from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, STATS, Dataset, ipc_bytes
 from transforms.event_rows import pack_events
 from transforms.late import late_rows
 from transforms.rejects import reject_rows
-from transforms.second_bars import NONE, fold
+from transforms.seconds import NONE, fold
+from transforms.stat_columns import second_stat_batch
 
 Rows = list[tuple[int, int]]  # (trade id, partition)
 rows_of_events = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2)), min_size=1, max_size=15)
@@ -43,8 +44,21 @@ def bar_table(rows: Rows) -> pa.Table:
         log.add(trade(0, trade_id=f"{len(log.records)}", symbol=f"S{trade_id}"), partition=partition)
         batch = events(log)
         folded = fold(NONE, batch.instruments, batch.rows, 0)
-        bars = second_bar_batch(1_700_000_000, folded, np.arange(len(folded.bars)))
+        bars = second_bar_batch(1_700_000_000, folded, np.arange(len(folded.rows)))
         tables.append(BARS.table([ipc_bytes(bars)]))
+    return pa.concat_tables(tables)
+
+
+def stat_table(rows: Rows) -> pa.Table:
+    """The tickers and book changes of every prefix: each instrument and kind in several versions."""
+    log = Log()
+    tables = []
+    for number, partition in rows:
+        log.add(trade(0, symbol=f"S{number % 2}", event_type=1 + number % 2, side=number % 3), partition=partition)
+        batch = events(log)
+        folded = fold(NONE, batch.instruments, batch.rows, 0)
+        stats = second_stat_batch(1_700_000_000, folded, np.arange(len(folded.rows)))
+        tables.append(STATS.table([ipc_bytes(stats)]))
     return pa.concat_tables(tables)
 
 
@@ -60,8 +74,8 @@ def reject_table(rows: Rows) -> pa.Table:
 
 ALL = pytest.mark.parametrize(
     ("dataset", "table_of"),
-    [(EVENTS, event_table), (BARS, bar_table), (LATE_EVENTS, late_table), (REJECTS, reject_table)],
-    ids=["events", "bars", "late", "rejects"],
+    [(EVENTS, event_table), (BARS, bar_table), (STATS, stat_table), (LATE_EVENTS, late_table), (REJECTS, reject_table)],
+    ids=["events", "bars", "stats", "late", "rejects"],
 )
 
 

@@ -1,12 +1,13 @@
 """Laws of the exact arithmetic, against decimals and Python's integers."""
 
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from fractions import Fraction
 
 import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from transforms.exact import E9, NOTIONAL_LIMBS, from_limbs, hash_columns, mix64, notional_limbs, split_e9
+from transforms.exact import E9, NOTIONAL_LIMBS, from_limbs, half_even, hash_columns, mix64, notional_limbs, split_e9
 
 EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 
@@ -88,3 +89,13 @@ def test_hash_of_columns_depends_on_each_column_and_on_their_order() -> None:
     assert len(set(hash_columns(a, b).tolist())) == 3
     assert (hash_columns(a, b) != hash_columns(b, a))[[0, 2]].all()
     assert hash_columns(a, b).tolist() == hash_columns(a.copy(), b.copy()).tolist()
+
+
+@given(st.integers(-(10**40), 10**40) | st.integers(-9, 9), st.integers(1, 10**30) | st.integers(1, 4))
+@example(-5, 2)
+def test_quotient_is_rounded_half_even(numerator: int, denominator: int) -> None:
+    assert half_even(numerator, denominator) == round(Fraction(numerator, denominator))
+
+
+def test_quotient_by_nothing_is_none() -> None:
+    assert half_even(5, 0) is None

@@ -9,7 +9,8 @@ from tests.testing import T0_US, Log, trade
 from tests.transforms.build_events import events
 from transforms.bar_columns import second_bar_batch
 from transforms.newer import newer, window_key
-from transforms.second_bars import NONE, fold
+from transforms.seconds import NONE, fold
+from transforms.stat_columns import second_stat_batch
 
 
 def bars(versions: dict[str, int]) -> pa.RecordBatch:
@@ -20,7 +21,7 @@ def bars(versions: dict[str, int]) -> pa.RecordBatch:
             log.add(trade(number, symbol=symbol))
     batch = events(log)
     folded = fold(NONE, batch.instruments, batch.rows, 0)
-    return second_bar_batch(T0_US // 1_000_000, folded, np.arange(len(folded.bars)))
+    return second_bar_batch(T0_US // 1_000_000, folded, np.arange(len(folded.rows)))
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("ABC"), st.integers(1, 4), min_size=1), max_size=6))
@@ -45,3 +46,14 @@ def test_what_was_published_is_not_changed_in_place() -> None:
 def test_bars_are_keyed_by_interval_window_and_shard() -> None:
     batch = bars({"A": 1})
     assert window_key((3, batch)) == ((1, T0_US // 1_000_000, 3), batch)
+
+
+def test_kinds_of_stats_do_not_stand_for_each_other() -> None:
+    log = Log()
+    for event_type in (1, 1, 2):
+        log.add(trade(0, event_type=event_type))
+    batch = events(log)
+    stats = second_stat_batch(T0_US // 1_000_000, fold(NONE, batch.instruments, batch.rows, 0), np.arange(2))
+    grown, published = newer(stats, {"book\tbinance\tBTC-USDT": 2})
+    assert grown["kind"].to_pylist() == ["ticker"]
+    assert published == {"book\tbinance\tBTC-USDT": 2, "ticker\tbinance\tBTC-USDT": 1}

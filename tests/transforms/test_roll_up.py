@@ -12,8 +12,8 @@ from tests.oracle import expect
 from tests.testing import T0_US, Log, trade
 from tests.transforms.build_events import events
 from transforms.bar_columns import second_bar_batch
-from transforms.roll_up import roll_up
-from transforms.second_bars import NONE, fold
+from transforms.roll_up import fixed, roll_up_bars
+from transforms.seconds import NONE, fold
 from transforms.split import split_by_cell
 
 GRACE_US = 500_000
@@ -41,7 +41,7 @@ def second_bars(log: Log) -> list[pa.RecordBatch]:
     batches = []
     for (second, _), piece in split_by_cell(events(log), 1):
         folded = fold(NONE, piece.instruments, piece.rows, GRACE_US)
-        batches.append(second_bar_batch(second, folded, np.arange(len(folded.bars))))
+        batches.append(second_bar_batch(second, folded, np.arange(len(folded.rows))))
     return batches
 
 
@@ -53,7 +53,7 @@ def test_rolled_bars_are_the_oracles_whatever_the_order(
     batches = second_bars(log)
     dice.shuffle(batches)
     expected = expect(log.sent(), horizon_us=10**9, grace_us=GRACE_US, intervals_s=[60]).bars
-    found = sorted(roll_up(batches, 60, START_US).to_pylist(), key=lambda bar: bar["symbol"])
+    found = sorted(roll_up_bars(batches, fixed(60), START_US).to_pylist(), key=lambda bar: bar["symbol"])
     for bar in found:
         assert bar.pop("status") == "complete"
         del bar["identity_digest"]
@@ -70,8 +70,8 @@ def test_of_each_second_only_the_highest_version_counts(
     mixed = [*full, *early, *full]
     dice.shuffle(mixed)
     by_symbol = [("symbol", "ascending")]
-    found = pa.Table.from_batches([roll_up(mixed, 60, START_US)]).sort_by(by_symbol)
-    assert found.equals(pa.Table.from_batches([roll_up(full, 60, START_US)]).sort_by(by_symbol))
+    found = pa.Table.from_batches([roll_up_bars(mixed, fixed(60), START_US)]).sort_by(by_symbol)
+    assert found.equals(pa.Table.from_batches([roll_up_bars(full, fixed(60), START_US)]).sort_by(by_symbol))
 
 
 @pytest.mark.parametrize("interval_s", [10, 60, 300, 3600])
@@ -79,7 +79,7 @@ def test_window_and_interval_are_written_into_the_bar(interval_s: int) -> None:
     start_us = T0_US // (interval_s * 1_000_000) * interval_s * 1_000_000
     log = Log()
     log.add(trade(0))
-    bar = roll_up(second_bars(log), interval_s, start_us).to_pylist()[0]
+    bar = roll_up_bars(second_bars(log), fixed(interval_s), start_us).to_pylist()[0]
     assert bar["interval_s"] == interval_s
     assert (bar["window_end"] - bar["window_start"]).total_seconds() == interval_s
     assert bar["window_start"].timestamp() * 1_000_000 == start_us

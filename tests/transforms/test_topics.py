@@ -8,13 +8,15 @@ from schemas.bar import BAR
 from schemas.late import LATE
 from schemas.market_data_pb2 import MarketDataEvent
 from schemas.reject import REJECT
+from schemas.stat import STAT
 from tests.testing import T0_US, Log, trade
 from tests.transforms.build_events import events
 from transforms import topics
 from transforms.bar_columns import second_bar_batch
 from transforms.late import late_rows
 from transforms.rejects import reject_rows
-from transforms.second_bars import NONE, fold
+from transforms.seconds import NONE, fold
+from transforms.stat_columns import second_stat_batch
 from transforms.topics import TopicNames
 
 NAMES = TopicNames()
@@ -64,6 +66,19 @@ def test_bars_decode_to_their_rows_and_are_keyed_by_bar() -> None:
     assert topic == "md.bars.1s"
     assert [avro.decode(message["value"]) for message in messages] == [(BAR, row) for row in bars.to_pylist()]
     assert [message["key"] for message in messages] == [f"binance|{s}|1|{T0_US}".encode() for s in "AB"]
+
+
+def test_stats_decode_to_their_rows_and_are_keyed_by_stat() -> None:
+    log = Log()
+    log.add(trade(0, 0.1, symbol="A", event_type=2))
+    log.add(trade(9, 7.5, 0.5, symbol="A", event_type=1, side=2))
+    batch = events(log)
+    stats = second_stat_batch(T0_US // 1_000_000, fold(NONE, batch.instruments, batch.rows, 500_000), np.arange(2))
+    topic, messages = topics.stats((0, stats), NAMES, twelve)
+    assert topic == "md.stats"
+    assert [avro.decode(message["value"]) for message in messages] == [(STAT, row) for row in stats.to_pylist()]
+    keys = {f"{kind}|binance|A|1|{T0_US}".encode() for kind in ("book", "ticker")}
+    assert {message["key"] for message in messages} == keys
 
 
 def test_late_events_decode_to_their_rows() -> None:

@@ -1,0 +1,114 @@
+"""STAT: what one window of one instrument says beside its bar. Parquet `stats/`, topic md.stats."""
+
+from typing import Final, Literal, get_args
+
+import pyarrow as pa
+
+from schemas.bar import BAR
+from schemas.records import FIXED16, NOTIONAL, PRICE, RATIO, TIMESTAMP, US_EPOCH, VOLUME, Field, Record
+
+StatKind = Literal["ticker", "book", "sliding"]
+STAT_KINDS: Final[tuple[StatKind, ...]] = get_args(StatKind)
+
+_EVENTS = "fold of the window's unique events of the kind"
+_BARS = "fold of the window's 1 s bars"
+_QUOTE = "quote currency per unit of base, exact in 1e-9"
+_BASE = "units of base, exact in 1e-9"
+_COMMON = {field.name: field for field in BAR.fields}
+
+
+def _of(kind: StatKind, name: str, type: pa.DataType, meaning: str, unit: str, origin: str, null: str = "") -> Field:
+    """A field that only one kind has."""
+    return Field(name, type, f"{kind}: {meaning}", unit, origin, null=f"other kind{null and f', or {null}'}")
+
+
+STAT: Final = Record(
+    "Stat",
+    1,
+    "What one window of one instrument says beside its bar: ticker (prices of its tickers), book (its order-book level "
+    "changes), sliding (its trades in a window that slides). Per (kind, exchange, symbol, interval_s, window_start) "
+    "the highest version counts.",
+    (
+        Field("kind", pa.utf8(), "ticker, book or sliding", "-", "the step that folded it"),
+        Field("exchange", pa.utf8(), "venue", "-", "the events"),
+        Field("symbol", pa.utf8(), "venue symbol", "-", "the events"),
+        Field("interval_s", pa.int32(), "length of the window", "seconds", "configuration"),
+        Field("window_start", TIMESTAMP, "start of the window, inclusive, aligned to the epoch", US_EPOCH, "window"),
+        _COMMON["window_end"],
+        Field("event_count", pa.int64(), "unique events of the kind folded; sliding: trades", "events", _EVENTS),
+        Field("first_event_time", TIMESTAMP, "event time of the first event", US_EPOCH, _EVENTS),
+        Field("last_event_time", TIMESTAMP, "event time of the last event", US_EPOCH, _EVENTS),
+        _of("ticker", "first_price", PRICE, "first price by (event time, sequence or id, offset)", _QUOTE, _EVENTS),
+        _of("ticker", "last_price", PRICE, "last price in that order", _QUOTE, _EVENTS),
+        _of("ticker", "min_price", PRICE, "lowest price", _QUOTE, _EVENTS),
+        _of("ticker", "max_price", PRICE, "highest price", _QUOTE, _EVENTS),
+        _of(
+            "book",
+            "best_bid",
+            PRICE,
+            "highest price of the changes of side BUY, those that take a level away (volume 0) among them",
+            _QUOTE,
+            _EVENTS,
+            "no change of that side",
+        ),
+        _of(
+            "book",
+            "best_ask",
+            PRICE,
+            "lowest price of the changes of side SELL, those that take a level away among them",
+            _QUOTE,
+            _EVENTS,
+            "no change of that side",
+        ),
+        _of(
+            "book",
+            "spread",
+            PRICE,
+            "best_ask - best_bid; below 0 where the book moved by more than its spread within the window",
+            _QUOTE,
+            _EVENTS,
+            "one of the sides is missing",
+        ),
+        _of("book", "bid_volume", VOLUME, "sum of the volumes of side BUY", _BASE, _EVENTS),
+        _of("book", "ask_volume", VOLUME, "sum of the volumes of side SELL", _BASE, _EVENTS),
+        _of(
+            "book",
+            "depth_imbalance",
+            RATIO,
+            "(bid_volume - ask_volume) / (bid_volume + ask_volume), rounded half-even to 1e-9",
+            "1, from -1 to 1",
+            _EVENTS,
+            "both volumes are 0",
+        ),
+        _of("book", "unknown_side_count", pa.int64(), "changes of unknown side, in neither volume", "events", _EVENTS),
+        _of("sliding", "volume", VOLUME, "sum of the volumes", _BASE, _BARS),
+        _of("sliding", "notional", NOTIONAL, "sum of price x volume", "quote currency, exact in 1e-18", _BARS),
+        _of(
+            "sliding",
+            "vwap",
+            PRICE,
+            "notional / volume, rounded half-even to 1e-9",
+            "quote currency per unit of base",
+            _BARS,
+            "volume is 0",
+        ),
+        _of("sliding", "return_count", pa.int64(), "returns in return_volatility: 1 s bars less one", "returns", _BARS),
+        _of(
+            "sliding",
+            "return_volatility",
+            pa.float64(),
+            "sample standard deviation sqrt(sum((r - m)^2) / (n - 1)) of the n simple returns r between seconds with "
+            "trades that follow each other in the window, silent seconds between them or not: r = (c' - c) / c of the "
+            "closes c, c' as integers of 1e-9; m = sum(r) / n. Every quotient, difference, product and root is rounded "
+            "once to the nearest double, half-even; every sum is exact and then rounded once",
+            "1, not annualised",
+            _BARS,
+            "fewer than 2 returns",
+        ),
+        _COMMON["late_count"],
+        _COMMON["duplicate_count"],
+        Field("version", pa.int64(), "records folded: event_count + duplicate_count", "records", "cell step"),
+        _COMMON["lineage"],
+        Field("identity_digest", FIXED16, "order-free sum of the mixed identities of the events", "-", "cell step"),
+    ),
+)
