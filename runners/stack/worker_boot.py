@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> None:
     arguments = parse(argv)
     info = provision(arguments.provision_endpoint, arguments.id)
     environment = worker_environment(arguments, info, tempfile.gettempdir())
-    command = [sys.executable, "-m", "apache_beam.runners.worker.sdk_worker_main"]
+    command = [sys.executable, "-m", "runners.stack.worker_main"]
     os.execve(sys.executable, command, {**os.environ, **environment})
 
 
