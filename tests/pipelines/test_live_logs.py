@@ -37,7 +37,7 @@ from transforms.topics import TopicNames
 pytestmark = pytest.mark.slow
 
 OLD_TIMES = {"retention.ms": "-1"}  # for Kafka deletes by the records' own times
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True)
