@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from confluent_kafka import Consumer
+
 from tests import live
 from tests.faults.frame import Scene, group_members
 from transforms.fault_points import FILE_STEPS
@@ -90,6 +92,25 @@ def late_writer(scene: Scene) -> None:
     time.sleep(2.0)
 
 
+def stranger_in_the_group(scene: Scene) -> None:
+    """Another consumer joins the job's group, is given all partitions, and leaves."""
+    settings = {
+        "bootstrap.servers": scene.case.places.bootstrap_servers,
+        "group.id": scene.options.group,
+        "enable.auto.commit": False,
+    }
+    stranger = Consumer(settings)
+    stranger.subscribe([scene.case.topic])
+
+    def assigned() -> bool:
+        stranger.poll(0.1)
+        return bool(stranger.assignment())
+
+    live.wait_until(assigned, 60, "it is given no partition")
+    time.sleep(OUTAGE_S)
+    stranger.close()
+
+
 FAULTS: dict[str, Callable[[Scene], None]] = {
     "worker killed": worker_killed,
     "worker pool killed": pool_killed,
@@ -103,6 +124,7 @@ FAULTS: dict[str, Callable[[Scene], None]] = {
     "disk full": disk_full,
     "crashes while writing": crashes_while_writing,
     "late writer": late_writer,
+    "stranger in the group": stranger_in_the_group,
 }
 
 
