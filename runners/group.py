@@ -130,7 +130,7 @@ class LiveGroup:
         self._tries.append(now)
         self._say(f"job {self._note.job} is {state}; submitting it again in {wait_s:.0f} s")
         time.sleep(wait_s)
-        with contextlib.suppress(LiveError):  # the next look finds the job as it is, and counts the tries
+        with contextlib.suppress(LiveError, FlinkError):  # the next look finds the job as it is, and counts the tries
             self._resume()
 
     def _resume(self) -> None:
