@@ -185,3 +185,12 @@ def config_with(**cell: Any) -> MarketDataConfig:
     """The default options with other times or shards of the cell."""
     config = MarketDataConfig()
     return replace(config, cell=replace(config.cell, **cell))
+
+
+def varint(number: int) -> bytes:
+    """An unsigned number as protobuf and Java's coders write it."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.market_data_pb2 import MarketDataEvent
 from tests.hostile import LIMITS, assert_laws, judged, rejects_by_place
-from tests.testing import T0_US, Log, Recorded, trade
+from tests.testing import T0_US, Log, Recorded, trade, varint
 from transforms.decode import BEACON_HEADER, EVENT_ID_HEADER
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -43,14 +43,6 @@ def messages(draw: st.DrawFn) -> bytes:
     for name in changed:
         setattr(event, name, draw(FIELDS[name]))
     return event.SerializeToString()
-
-
-def varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*out, number])
 
 
 def field(number: int, wire_type: int, body: bytes) -> bytes:

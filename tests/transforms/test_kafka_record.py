@@ -6,17 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.testing import varint
 from transforms.kafka_record import EncodingError, parse_chunk
 
 Header = tuple[str, bytes | None]
-
-
-def varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*out, number])
 
 
 def prefixed(data: bytes) -> bytes:
