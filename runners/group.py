@@ -75,7 +75,9 @@ class LiveGroup:
             return
         if fresh or (note is None and savepoint is None):
             generation = 0 if note is None else note.generation + 1
-            self._submit(replace(self._options, generation=generation, savepoint=None), None)
+            self._submit(
+                replace(self._options, generation=generation, savepoint=None), None, len(self._log.partitions())
+            )
             return
         known = note or GroupNote("", savepoint, 0, len(self._log.partitions()), self._options.parallelism)
         self._note = replace(known, job="", origin=savepoint) if savepoint else known
@@ -145,16 +147,15 @@ class LiveGroup:
             options = replace(options, generation=note.generation + 1, new_source=True)
             offsets = next_offsets(snapshot.uri, options.topic, note.partitions)
             self._commit(self._log.earliest() | offsets)
-        self._submit(options, snapshot)
+        self._submit(options, snapshot, count)
         if options.new_source and self._beacons is not None:
             self._beacons.send(everywhere=True)
 
-    def _submit(self, options: LiveOptions, snapshot: Snapshot | None) -> None:
+    def _submit(self, options: LiveOptions, snapshot: Snapshot | None, partitions: int) -> None:
         origin = f"the offsets of group {options.group}"
         if snapshot is not None:
             origin = f"{snapshot.kind} {snapshot.uri}, {max(time.time() - snapshot.taken_s, 0):.0f} s old"
         self._say(f"starting on Flink at http://{self._places.flink_rest} from {origin}")
-        partitions = len(self._log.partitions())
         job = start(self._places, options)
         self._options = replace(options, new_source=False)
         self._keep(GroupNote(job.job_id, options.savepoint, options.generation, partitions, options.parallelism))
