@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from transforms.cell import CellConfig
 from transforms.check import Limits
-from transforms.roll_up import Windowing
+from transforms.windows import Windowing
 
 
 class ConfigError(ValueError):
