@@ -13,6 +13,7 @@ from transforms.decode import DecodeEvents
 from transforms.late import JudgeLateness
 from transforms.newer import KeepNewer
 from transforms.roll_up import RollUp, ShardRecords, fixed, roll_up_bars, roll_up_stats
+from transforms.sessions import FoldSessions
 from transforms.slide import SLIDING, slide_bars
 from transforms.split import SplitByCell
 
@@ -25,6 +26,7 @@ class MarketData(NamedTuple):
     bars: beam.PCollection[ShardRecords]  # of the larger intervals
     second_stats: beam.PCollection[ShardRecords]
     stats: beam.PCollection[ShardRecords]  # of the larger intervals and of sliding windows
+    sessions: list[beam.PCollection[ShardRecords]]  # stats too, each final; none unless they are asked for
     late: beam.PCollection[pa.RecordBatch]
     rejects: beam.PCollection[pa.RecordBatch]
 
@@ -43,6 +45,7 @@ def build(raw: beam.PCollection[RawBatch], config: MarketDataConfig) -> MarketDa
     counted = [folded.stats | f"RollUpStats{s}s" >> RollUp(roll_up_stats, fixed(s), times) for s in config.intervals_s]
     stats = (*counted, sliding) | "GatherStats" >> beam.Flatten()
     newer_stats = stats | "KeepNewerStats" >> KeepNewer("stats_published", times.lateness_us)
+    sessions = [folded.bars | "FoldSessions" >> FoldSessions(session) for session in config.sessions]  # (shard, STAT)
     late = (judged.late, folded.late) | "GatherLate" >> beam.Flatten()
     rejects = (decoded.bad, checked.bad, folded.bad) | "GatherRejects" >> beam.Flatten()
-    return MarketData(folded.events, folded.bars, bars, folded.stats, newer_stats, late, rejects)
+    return MarketData(folded.events, folded.bars, bars, folded.stats, newer_stats, sessions, late, rejects)

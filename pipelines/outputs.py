@@ -22,7 +22,7 @@ class Outputs:
 def write(market: MarketData, outputs: Outputs, grace_us: int) -> None:
     """Apply the sinks that `outputs` names. grace_us: microseconds of the log's clock before a file is written."""
     bars = (market.second_bars, market.bars) | "GatherAllBars" >> beam.Flatten()
-    stats = (market.second_stats, market.stats) | "GatherAllStats" >> beam.Flatten()
+    stats = (market.second_stats, market.stats, *market.sessions) | "GatherAllStats" >> beam.Flatten()
     if (root := outputs.files_root) is not None:
         wait = grace_us + 100_000  # the last bars of a window are under way for some milliseconds
         _ = market.events | "WriteEvents" >> WriteFiles(root, datasets.EVENTS, wait, files.event_pieces)

@@ -59,8 +59,8 @@ def newest_seconds(records: pa.Table, layout: Layout) -> tuple[WindowColumns, np
     return WindowColumns.from_batch(layout, records.take(pa.array(order))), code[order]
 
 
-def rolled(seconds: WindowColumns, code: npt.NDArray[np.int32], start_us: int, layout: Layout) -> WindowColumns:
-    """Columns of 1 s records, sorted by (code, second), as one row a code."""
+def rolled(seconds: WindowColumns, code: npt.NDArray[np.int32], start_us: int | Ints, layout: Layout) -> WindowColumns:
+    """Columns of 1 s records, sorted by (code, second), as one row a code; start_us: of all or of each."""
     starts = np.flatnonzero(np.diff(code, prepend=-1))
     ends = np.append(starts[1:], len(code)) - 1
 

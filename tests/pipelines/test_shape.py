@@ -18,11 +18,11 @@ from transforms.batches import RawBatch
 LABELS = Path(__file__).parents[1] / "golden" / "market_data.labels"
 
 
-def labels(outputs: Outputs) -> list[str]:
+def labels(outputs: Outputs, config: MarketDataConfig | None = None) -> list[str]:
     """Full label of every step of build + write, in the order of the graph."""
     pipeline = beam.Pipeline(options=PipelineOptions(FLAGS))
     raw = pipeline | "Raw" >> beam.Create([""]) | "Feed" >> beam.Map(lambda _: None).with_output_types(RawBatch)
-    config = MarketDataConfig()
+    config = config or MarketDataConfig()
     write(build(raw, config), outputs, config.cell.grace_us)
     transforms = pipeline.to_runner_api().components.transforms.values()
     # only the project's own: what Beam's composites hold inside is Beam's to change
@@ -39,6 +39,13 @@ def test_labels_of_all_steps_are_as_recorded() -> None:
     """A renamed label loses the state of a running stream: change the file only with a note in the changelog."""
     found = labels(Outputs(files_root="files", bootstrap_servers="127.0.0.1:9"))
     assert found == LABELS.read_text().splitlines()
+
+
+def test_sessions_are_one_step_more_and_rename_no_other() -> None:
+    outputs = Outputs(files_root="files", bootstrap_servers="127.0.0.1:9")
+    found = labels(outputs, MarketDataConfig(session_gap_s=30))
+    assert [name for name in found if name.split("/")[0] != "FoldSessions"] == LABELS.read_text().splitlines()
+    assert {"FoldSessions", "FoldSessions/JoinSeconds/Group", "FoldSessions/Close"} <= {*found}
 
 
 def test_outputs_left_out_are_not_in_the_graph() -> None:
@@ -72,3 +79,9 @@ def test_options_that_cannot_be_are_refused_by_name(cell: dict[str, int], text: 
 def test_intervals_that_do_not_divide_a_day_are_refused(interval_s: int) -> None:
     with pytest.raises(ConfigError, match=f"was {interval_s} s"):
         MarketDataConfig(intervals_s=(interval_s,))
+
+
+@pytest.mark.parametrize("gap_s", [0, -30, 86_401])
+def test_session_gaps_beyond_a_day_are_refused(gap_s: int) -> None:
+    with pytest.raises(ConfigError, match=f"session gap must be 1 to 86400 s, was {gap_s} s"):
+        MarketDataConfig(session_gap_s=gap_s)

@@ -17,6 +17,7 @@ from transforms.batches import EventBatch
 from transforms.cell import CellConfig, CellKey, FoldCells
 from transforms.newer import KeepNewer
 from transforms.roll_up import RollUp, Windowing, fixed, roll_up_bars
+from transforms.sessions import FoldSessions, SessionTimes
 from transforms.slide import SLIDING, slide_bars
 from transforms.split import SplitByCell
 
@@ -81,7 +82,10 @@ class _NoteEvents(beam.DoFn):  # type: ignore[misc]
 
 
 def played(
-    timeline: Timeline, intervals_s: tuple[int, ...] = (), sliding: bool = False
+    timeline: Timeline,
+    intervals_s: tuple[int, ...] = (),
+    sliding: bool = False,
+    sessions: SessionTimes | None = None,
 ) -> list[tuple[str, int, dict[str, Any]]]:
     """(what, when or where, row) in the order the steps gave them."""
     _SEEN.clear()
@@ -98,6 +102,9 @@ def played(
             slid = folded.bars | "Slide" >> RollUp(slide_bars, SLIDING, WINDOWS)
             kept = slid | "KeepSliding" >> KeepNewer("stats_published", LATENESS_US)
             _ = kept | "Sliding" >> beam.Values() | "NoteSliding" >> beam.ParDo(_Note("sliding"))
+        if sessions:
+            found = folded.bars | FoldSessions(sessions)
+            _ = found | "Sessions" >> beam.Values() | "NoteSessions" >> beam.ParDo(_Note("session"))
         for interval_s in intervals_s:
             rolled = folded.bars | f"Roll{interval_s}" >> RollUp(roll_up_bars, fixed(interval_s), WINDOWS)
             _ = (
