@@ -1,8 +1,8 @@
 """Sessions: what an instrument traded between two silences, published once, when nothing in it can grow any more.
 
-Not by Beam's session windows: on Flink these would keep every 1 s bar until its session ends, a day of them for an
-instrument that never falls silent. Here the bars that lie close together are joined as soon as their seconds are
-final, so that an open session is one row.
+Not by Beam's session windows: a grouping keeps every 1 s bar until its session ends, a day of them for an instrument
+that never falls silent. Here bars that lie close together are joined as soon as their seconds are final, so that an
+open session is one row.
 """
 
 from collections.abc import Iterator, Sequence
