@@ -12,6 +12,7 @@ from transforms.check import CheckEvents
 from transforms.decode import DecodeEvents
 from transforms.late import JudgeLateness
 from transforms.roll_up import is_stat
+from transforms.sessions import FoldSessions
 from transforms.slide import SLIDING, slide_bars
 from transforms.split import SplitByCell
 from transforms.windows import FoldWindows, RollUp, ShardRecords
@@ -22,7 +23,7 @@ class MarketData(NamedTuple):
 
     events: beam.PCollection[tuple[CellKey, EventBatch]]  # unique ones at once; later copies marked `copy`
     bars: beam.PCollection[ShardRecords]  # of 1 s and of the larger intervals
-    stats: beam.PCollection[ShardRecords]  # likewise, and of sliding windows
+    stats: beam.PCollection[ShardRecords]  # likewise, and of sliding windows and sessions
     late: beam.PCollection[pa.RecordBatch]
     rejects: beam.PCollection[pa.RecordBatch]
 
@@ -37,8 +38,9 @@ def build(raw: beam.PCollection[RawBatch], config: MarketDataConfig) -> MarketDa
     folded = pieces | "FoldCells" >> FoldCells(cell)  # .events, .bars and .stats of 1 s, .late, .bad
     seconds = (folded.bars, folded.stats) | "GatherSeconds" >> beam.Flatten()
     windows = seconds | "RollUp" >> RollUp(config.intervals_s, times)  # (shard, BAR or STAT), those of 1 s too
-    sliding = folded.bars | "Slide" >> FoldWindows(slide_bars, SLIDING, times)  # (shard, STAT)
-    records = (windows, sliding) | "GatherWindows" >> beam.Flatten()
+    sliding = folded.bars | "Slide" >> FoldWindows("slide", slide_bars, SLIDING, times)  # (shard, STAT)
+    sessions = [folded.bars | "FoldSessions" >> FoldSessions(times) for times in config.sessions]  # (shard, STAT)
+    records = (windows, sliding, *sessions) | "GatherWindows" >> beam.Flatten()
     bars, stats = records | "ByRecord" >> beam.Partition(lambda element, _: int(is_stat(element[1])), 2)
     late = (judged.late, folded.late) | "GatherLate" >> beam.Flatten()
     rejects = (decoded.bad, checked.bad, folded.bad) | "GatherRejects" >> beam.Flatten()

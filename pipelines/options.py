@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from transforms.cell import CellConfig
 from transforms.check import Limits
+from transforms.sessions import SessionTimes
 from transforms.windows import Windowing
 
 
@@ -18,6 +19,7 @@ class MarketDataConfig:
     limits: Limits = field(default_factory=Limits)
     cell: CellConfig = field(default_factory=CellConfig)
     intervals_s: tuple[int, ...] = (10, 60, 300, 3600)  # larger bars and stats, in seconds; each divides a day
+    session_gap_s: int | None = None  # so many seconds without a trade end an instrument's session; None: no sessions
 
     def __post_init__(self) -> None:
         """Raise ConfigError for what cannot be."""
@@ -31,8 +33,15 @@ class MarketDataConfig:
         for interval_s in self.intervals_s:
             if interval_s <= 1 or 86_400 % interval_s:
                 raise ConfigError(f"an interval must be > 1 s and divide a day, was {interval_s} s")
+        if self.session_gap_s is not None and not 1 <= self.session_gap_s <= 86_400:
+            raise ConfigError(f"session gap must be 1 to 86400 s, was {self.session_gap_s} s")
 
     @property
     def windows(self) -> Windowing:
         """A larger window may grow after its end for as long as the cells in it, and a minute."""
         return Windowing(self.cell.grace_us, self.cell.horizon_us + self.cell.slack_us + 60_000_000)
+
+    @property
+    def sessions(self) -> tuple[SessionTimes, ...]:
+        """The sessions that are folded: none, or those of the one gap."""
+        return () if self.session_gap_s is None else (SessionTimes(self.session_gap_s, self.windows.lateness_us),)

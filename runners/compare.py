@@ -13,6 +13,7 @@ import pyarrow.dataset as ds
 from schemas.units import US_PER_S
 from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, STATS, Dataset
 from transforms.read_offsets import Manifest
+from transforms.sessions import SessionTimes
 
 _KEYS: Final = {
     EVENTS.name: ("identity", "event_time"),
@@ -23,6 +24,10 @@ _KEYS: Final = {
 }
 _NOT_COMPARED: Final = {"code_version"}  # who refused it, not what was refused
 _AHEAD_US: Final = 5 * US_PER_S
+
+
+class CompareError(ValueError):
+    """What cannot be compared; says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +44,21 @@ class Verdict:
         return self.difference is None
 
 
-def compare(live: Path, replay: Path, manifest: Manifest, grace_us: int) -> list[Verdict]:
+def compare(
+    live: Path, replay: Path, manifest: Manifest, grace_us: int, sessions: SessionTimes | None = None
+) -> list[Verdict]:
     """Hold the files of a live run against those of a replay, for what the manifest covers.
 
     Bars and stats are compared when their window lies inside the manifest by the log's clock, with `grace_us`: what an
-    open window holds is not final in either run.
+    open window holds is not final in either run. Sessions are compared when the silences around them lie in it too and
+    the live run had the time to publish them. CompareError when there are any and `sessions` is None.
     """
-    return [
-        _verdict(dataset, *(_covered(dataset, read_dataset(root, dataset), manifest, grace_us) for root in pair))
-        for dataset, pair in ((dataset, (live, replay)) for dataset in (EVENTS, BARS, STATS, LATE_EVENTS, REJECTS))
-    ]
+
+    def covered(root: Path, dataset: Dataset) -> pa.Table:
+        return _covered(dataset, read_dataset(root, dataset), manifest, grace_us, sessions)
+
+    datasets = (EVENTS, BARS, STATS, LATE_EVENTS, REJECTS)
+    return [_verdict(dataset, covered(live, dataset), covered(replay, dataset)) for dataset in datasets]
 
 
 def read_dataset(root: Path, dataset: Dataset) -> pa.Table:
@@ -59,10 +69,11 @@ def read_dataset(root: Path, dataset: Dataset) -> pa.Table:
     return ds.dataset(files, schema=dataset.record.arrow, format="parquet").to_table()
 
 
-def _covered(dataset: Dataset, table: pa.Table, manifest: Manifest, grace_us: int) -> pa.Table:
+def _covered(
+    dataset: Dataset, table: pa.Table, manifest: Manifest, grace_us: int, sessions: SessionTimes | None
+) -> pa.Table:
     if dataset in (BARS, STATS):
-        start = table["window_start"].cast(pa.int64())
-        end = table["window_end"].cast(pa.int64())
+        start, end = _stretches(table, sessions, bool(manifest.oldest_log_time_us))
         oldest = manifest.oldest_log_time_us + (_AHEAD_US if manifest.oldest_log_time_us else 0)
         newest = manifest.newest_log_time_us - grace_us
         return table.filter(pc.and_(pc.greater_equal(start, oldest), pc.less_equal(end, newest)))
@@ -71,6 +82,22 @@ def _covered(dataset: Dataset, table: pa.Table, manifest: Manifest, grace_us: in
     for stretch in manifest.stretches:
         inside |= (partition == stretch.partition) & (offset >= stretch.start) & (offset < stretch.stop)
     return table.filter(pa.array(inside))
+
+
+def _stretches(
+    windows: pa.Table, sessions: SessionTimes | None, is_cut: bool
+) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """From when to when in microseconds the log says what is in each window: in a session by the silences around it."""
+    start, end = (windows[name].cast(pa.int64()) for name in ("window_start", "window_end"))
+    if "kind" not in windows.schema.names or not pc.any(of_sessions := pc.equal(windows["kind"], "session")).as_py():
+        return start, end
+    if sessions is None:
+        raise CompareError("the files hold sessions: name --session-gap-s as both runs had it")
+    before_us = sessions.gap_s * US_PER_S if is_cut else 0  # what begins where the log does has nothing before it
+    return (
+        pc.subtract(start, pc.if_else(of_sessions, before_us, 0)),
+        pc.add(end, pc.if_else(of_sessions, sessions.published_us, 0)),
+    )
 
 
 def _verdict(dataset: Dataset, live: pa.Table, replay: pa.Table) -> Verdict:

@@ -7,7 +7,7 @@ import pyarrow as pa
 from schemas.bar import BAR
 from schemas.records import FIXED16, NOTIONAL, PRICE, RATIO, TIMESTAMP, US_EPOCH, VOLUME, Field, Record
 
-StatKind = Literal["ticker", "book", "sliding"]
+StatKind = Literal["ticker", "book", "sliding", "session"]
 STAT_KINDS: Final[tuple[StatKind, ...]] = get_args(StatKind)
 
 _EVENTS = "fold of the window's unique events of the kind"
@@ -17,31 +17,50 @@ _BASE = "units of base, exact in 1e-9"
 _COMMON = {field.name: field for field in BAR.fields}
 
 
-def _of(kind: StatKind, name: str, type: pa.DataType, meaning: str, unit: str, origin: str, null: str = "") -> Field:
-    """A field that only one kind has."""
-    return Field(name, type, f"{kind}: {meaning}", unit, origin, null=f"other kind{null and f', or {null}'}")
+def _of(kinds: str, name: str, type: pa.DataType, meaning: str, unit: str, origin: str, null: str = "") -> Field:
+    """A field that only these kinds have."""
+    return Field(name, type, f"{kinds}: {meaning}", unit, origin, null=f"other kind{null and f', or {null}'}")
 
 
 STAT: Final = Record(
     "Stat",
     1,
     "What one window of one instrument says beside its bar: ticker (prices of its tickers), book (its order-book level "
-    "changes), sliding (its trades in a window that slides). Per (kind, exchange, symbol, interval_s, window_start) "
-    "the highest version counts.",
+    "changes), sliding (its trades in a window that slides), session (its trades between two silences). Per "
+    "(kind, exchange, symbol, interval_s, window_start) the highest version counts.",
     (
-        Field("kind", pa.utf8(), "ticker, book or sliding", "-", "the step that folded it"),
+        Field("kind", pa.utf8(), "ticker, book, sliding or session", "-", "the step that folded it"),
         Field("exchange", pa.utf8(), "venue", "-", "the events"),
         Field("symbol", pa.utf8(), "venue symbol", "-", "the events"),
-        Field("interval_s", pa.int32(), "length of the window", "seconds", "configuration"),
-        Field("window_start", TIMESTAMP, "start of the window, inclusive, aligned to the epoch", US_EPOCH, "window"),
+        Field(
+            "interval_s",
+            pa.int32(),
+            "length of the window; session: from the start of its first to the end of its last second with trades",
+            "seconds",
+            "configuration; session: the trades",
+        ),
+        Field(
+            "window_start",
+            TIMESTAMP,
+            "start of the window, inclusive, aligned to the epoch; session: start of its first second with trades",
+            US_EPOCH,
+            "window; session: the trades",
+        ),
         _COMMON["window_end"],
-        Field("event_count", pa.int64(), "unique events of the kind folded; sliding: trades", "events", _EVENTS),
+        Field("event_count", pa.int64(), "unique events of the kind folded; of bars: trades", "events", _EVENTS),
         Field("first_event_time", TIMESTAMP, "event time of the first event", US_EPOCH, _EVENTS),
         Field("last_event_time", TIMESTAMP, "event time of the last event", US_EPOCH, _EVENTS),
-        _of("ticker", "first_price", PRICE, "first price by (event time, sequence or id, offset)", _QUOTE, _EVENTS),
-        _of("ticker", "last_price", PRICE, "last price in that order", _QUOTE, _EVENTS),
-        _of("ticker", "min_price", PRICE, "lowest price", _QUOTE, _EVENTS),
-        _of("ticker", "max_price", PRICE, "highest price", _QUOTE, _EVENTS),
+        _of(
+            "ticker, session",
+            "first_price",
+            PRICE,
+            "first price by (event time, sequence or id, offset)",
+            _QUOTE,
+            _EVENTS,
+        ),
+        _of("ticker, session", "last_price", PRICE, "last price in that order", _QUOTE, _EVENTS),
+        _of("ticker, session", "min_price", PRICE, "lowest price", _QUOTE, _EVENTS),
+        _of("ticker, session", "max_price", PRICE, "highest price", _QUOTE, _EVENTS),
         _of(
             "book",
             "best_bid",
@@ -81,10 +100,17 @@ STAT: Final = Record(
             "both volumes are 0",
         ),
         _of("book", "unknown_side_count", pa.int64(), "changes of unknown side, in neither volume", "events", _EVENTS),
-        _of("sliding", "volume", VOLUME, "sum of the volumes", _BASE, _BARS),
-        _of("sliding", "notional", NOTIONAL, "sum of price x volume", "quote currency, exact in 1e-18", _BARS),
+        _of("sliding, session", "volume", VOLUME, "sum of the volumes", _BASE, _BARS),
         _of(
-            "sliding",
+            "sliding, session",
+            "notional",
+            NOTIONAL,
+            "sum of price x volume",
+            "quote currency, exact in 1e-18",
+            _BARS,
+        ),
+        _of(
+            "sliding, session",
             "vwap",
             PRICE,
             "notional / volume, rounded half-even to 1e-9",

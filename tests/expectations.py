@@ -17,7 +17,7 @@ def expected_of(log: Log, config: MarketDataConfig, leave_out: list[tuple[int, i
     return expect(log.sent(leave_out or ()), horizon_us=cell.horizon_us, grace_us=cell.grace_us)
 
 
-def assert_as_expected(written: Written, expected: Expected) -> None:
+def assert_as_expected(written: Written, expected: Expected, session_gap_s: int | None = None) -> None:
     """Events, late events, bars and stats of a run, field for field."""
     identities = assert_events(written, expected)
     late = written.rows("late")
@@ -28,7 +28,7 @@ def assert_as_expected(written: Written, expected: Expected) -> None:
         assert row["lag_us"] == sent.lag_us
         assert row["missed_bar_start"] == utc(sent.second * US_PER_S)
     assert_bars(written, expected, identities)
-    assert_stats(written, expected, identities)
+    assert_stats(written, expected, identities, session_gap_s)
 
 
 def assert_events(written: Written, expected: Expected) -> dict[tuple[int, int], bytes]:
@@ -72,11 +72,16 @@ def assert_bars(written: Written, expected: Expected, identities: dict[tuple[int
         assert row == expected.bars[key]
 
 
-def assert_stats(written: Written, expected: Expected, identities: dict[tuple[int, int], bytes]) -> None:
+def assert_stats(
+    written: Written,
+    expected: Expected,
+    identities: dict[tuple[int, int], bytes],
+    session_gap_s: int | None = None,
+) -> None:
     rows = written.rows("stats")
     found = {(r["kind"], r["exchange"], r["symbol"], r["interval_s"], _us(r["window_start"])): r for r in rows}
     assert len(found) == len(rows), "a stat was written twice"
-    stats, events_of = expect_stats(expected)
+    stats, events_of = expect_stats(expected, session_gap_s=session_gap_s)
     assert found.keys() == stats.keys()
     for key, row in found.items():
         assert row.pop("identity_digest") == digest(identities[place] for place in events_of[key])

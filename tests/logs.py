@@ -16,6 +16,7 @@ from tests.oracle import Place
 from tests.testing import T0_US, Log, trade
 from transforms.check import Limits
 
+MIDNIGHT_US = -(-T0_US // 86_400_000_000) * 86_400_000_000 - T0_US  # the first after T0_US, from there
 CAPTURE = Path(__file__).parents[1].parent / "shared" / "data" / "exchange_capture.jsonl.gz"
 
 
@@ -68,6 +69,38 @@ def _seeded_event(dice: random.Random, number: int) -> tuple[MarketDataEvent, tu
         event.event_id = f"e{number}"
     headers = (("horizon-event-id", f"h{number}".encode()),) if rung == 4 else ()
     return event, (("trace", b"\x00\xff"), *headers) if number % 5 == 0 else headers
+
+
+def silent_log(gap_s: int, seed: int = 11, half_us: int = 120 * US_PER_S) -> Log:
+    """Trades of instruments that fall silent for about `gap_s` again and again, around a midnight.
+
+    One of them trades every second or two, one only once; 15 % copies, some late, some very late; the tickers between
+    them prolong nothing.
+    """
+    dice = random.Random(seed)
+    steps = {name: [1, 1, 1, 2, 3, gap_s - 1, gap_s, gap_s + 1, gap_s + 2, 3 * gap_s] for name in ("A", "B", "C")}
+    seconds = [("ONCE", MIDNIGHT_US // US_PER_S - 5)]
+    for name, choices in (steps | {"BUSY": [1, 1, 2]}).items():
+        second = (MIDNIGHT_US - half_us) // US_PER_S
+        while second < (MIDNIGHT_US + half_us) // US_PER_S:
+            seconds.append((name, second))
+            second += dice.choice(choices)
+    log = Log()
+    for number, (name, second) in enumerate(sorted(seconds, key=lambda pair: pair[1])):
+        for part in range(1 if name == "ONCE" else dice.randrange(1, 4)):
+            event = trade(
+                second * US_PER_S + dice.choice([0, 999_999, dice.randrange(US_PER_S)]),
+                dice.choice([0.1, 36_000.01, 9e9, dice.uniform(90, 110)]),
+                dice.choice([0.0, 1e-9, 10_000.25, dice.random()]),
+                symbol=name,
+                trade_id=f"{number}-{part}",
+                event_type=2 if dice.random() < 0.1 and name != "ONCE" else 0,
+            )
+            for _ in range(2 if dice.random() < 0.15 else 1):
+                lags_us = [2_000, 2_000, 300_000, 900_000, 30 * US_PER_S, 120 * US_PER_S, 122 * US_PER_S]
+                lag_us = 0 if name == "ONCE" else dice.choice(lags_us)
+                log.add(event, partition=dice.randrange(3), log_time_us=event.timestamp + lag_us)
+    return log
 
 
 def bad_records() -> Iterator[tuple[str, bytes | None]]:

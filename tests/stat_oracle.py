@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from decimal import Context, Decimal
 from fractions import Fraction
 from itertools import pairwise
@@ -17,7 +18,7 @@ _SLIDING_S, _EVERY_S = 60, 10
 
 
 def expect_stats(
-    expected: Expected, intervals_s: Iterable[int] = (1, 10, 60, 300, 3600)
+    expected: Expected, intervals_s: Iterable[int] = (1, 10, 60, 300, 3600), session_gap_s: int | None = None
 ) -> tuple[dict[StatKey, dict[str, Any]], dict[StatKey, list[Place]]]:
     """Every field of STAT but identity_digest, and the places of the unique events in each stat, for its digest."""
     stats: dict[StatKey, dict[str, Any]] = {}
@@ -32,13 +33,19 @@ def expect_stats(
             start_us = record.second // interval_s * interval_s * _US
             groups_of[(kind, *record.instrument, interval_s, start_us)].append(group)
     for key, groups in groups_of.items():
-        stats[key] = _common(key, groups, expected.grace_us) | (_ticker if key[0] == "ticker" else _book)(groups)
+        stats[key] = _common(key, groups, expected.grace_us) | (_prices if key[0] == "ticker" else _book)(groups)
     for instrument, found in seconds.items():
         for start_s in _sliding_starts(found):
             key = ("sliding", *instrument, _SLIDING_S, start_s * _US)
             inside = [found[second] for second in sorted(found) if start_s <= second < start_s + _SLIDING_S]
             groups_of[key] = [group for groups in inside for group in groups]
             stats[key] = _common(key, groups_of[key], expected.grace_us) | _sliding(inside)
+        for session in _sessions(sorted(found), session_gap_s) if session_gap_s else ():
+            start_s, end_s = session[0], session[-1] + 1
+            key = ("session", *instrument, end_s - start_s, start_s * _US)
+            inside = [found[second] for second in session]
+            groups_of[key] = [group for groups in inside for group in groups]
+            stats[key] = _common(key, groups_of[key], expected.grace_us) | _prices(groups_of[key]) | _traded(inside)
     firsts = {key: [min(r.place for r in group.records) for group in groups] for key, groups in groups_of.items()}
     return stats, firsts
 
@@ -46,6 +53,17 @@ def expect_stats(
 def _sliding_starts(seconds: Iterable[int]) -> set[int]:
     newest = {second // _EVERY_S * _EVERY_S for second in seconds}
     return {start - back for start in newest for back in range(0, _SLIDING_S, _EVERY_S)}
+
+
+def _sessions(seconds: Iterable[int], gap_s: int) -> list[list[int]]:
+    """Ascending seconds with trades, cut where a silence of `gap_s` or a midnight lies between two."""
+    found: list[list[int]] = []
+    for second in seconds:
+        silent = not found or second - (found[-1][-1] + 1) >= gap_s
+        if silent or datetime.fromtimestamp(second, UTC).date() != datetime.fromtimestamp(found[-1][-1], UTC).date():
+            found.append([])
+        found[-1].append(second)
+    return found
 
 
 def _common(key: StatKey, groups: Sequence[Group], grace_us: int) -> dict[str, Any]:
@@ -72,7 +90,7 @@ def _in_order(groups: Sequence[Group]) -> list[Sent]:
     return sorted((record for group in groups for record in group.records), key=lambda record: record.order)
 
 
-def _ticker(groups: Sequence[Group]) -> dict[str, Any]:
+def _prices(groups: Sequence[Group]) -> dict[str, Any]:
     prices = [record.price for record in _in_order(groups)]
     return {
         "first_price": prices[0],
@@ -100,6 +118,13 @@ def _book(groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def _sliding(seconds: Sequence[Sequence[Group]]) -> dict[str, Any]:
+    return _traded(seconds) | {
+        "return_count": len(seconds) - 1,
+        "return_volatility": volatility_of([_in_order(groups)[-1].price for groups in seconds]),
+    }
+
+
+def _traded(seconds: Sequence[Sequence[Group]]) -> dict[str, Any]:
     trades = [group.records[0] for groups in seconds for group in groups]
     volume = add_up(trade.volume for trade in trades)
     notional = add_up(exact.multiply(trade.price, trade.volume) for trade in trades)
@@ -107,8 +132,6 @@ def _sliding(seconds: Sequence[Sequence[Group]]) -> dict[str, Any]:
         "volume": volume,
         "notional": notional,
         "vwap": rounded_quotient(notional, volume),
-        "return_count": len(seconds) - 1,
-        "return_volatility": volatility_of([_in_order(groups)[-1].price for groups in seconds]),
     }
 
 

@@ -217,7 +217,7 @@ class WriteFiles(beam.PTransform):
     Units:  grace in microseconds of the log's clock, after which a window's rows are taken to be there.
     Cost:   rows wait in state for up to 10 s of log time: rate x 10 s x about 250 bytes for events.
     Errors: OSError of the file system; the runner tries again.
-    Source: docs/specs/market_data.md, step 7.
+    Source: docs/specs/market_data.md, step 8.
     """
 
     def __init__(self, root: str, dataset: Dataset, grace_us: int, pieces: Callable[..., Iterator[Piece]]) -> None:

@@ -75,8 +75,8 @@ def instrument_codes(records: pa.Table) -> npt.NDArray[np.int32]:
     return codes
 
 
-def rolled(parts: WindowColumns, code: npt.NDArray[np.int32], start_us: int, layout: Layout) -> WindowColumns:
-    """Columns of parts, sorted by (code, start), as one row a code."""
+def rolled(parts: WindowColumns, code: npt.NDArray[np.int32], start_us: int | Ints, layout: Layout) -> WindowColumns:
+    """Columns of parts, sorted by (code, start), as one row a code; start_us: of all or of each."""
     starts = np.flatnonzero(np.diff(code, prepend=-1))
     ends = np.append(starts[1:], len(code)) - 1
 

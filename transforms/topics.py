@@ -176,7 +176,7 @@ class PublishRecords(beam.PTransform):
     Out:    nothing.
     Errors: KafkaException, TimeoutError: the bundle fails and is tried again, so records may come twice, with the
             same key and content; consumers keep the newest of a key.
-    Source: docs/specs/market_data.md, step 7.
+    Source: docs/specs/market_data.md, step 8.
     """
 
     def __init__(self, bootstrap_servers: str, names: TopicNames, encode: Encode) -> None:

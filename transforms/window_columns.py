@@ -53,12 +53,12 @@ class WindowColumns:
     digest: npt.NDArray[np.uint64]  # (n, 2)
     lineage: Rows  # LINEAGE, sorted by row
 
-    def to_batch(self, layout: Layout, interval_s: int) -> pa.RecordBatch:
-        """As records of the layout."""
+    def to_batch(self, layout: Layout, interval_s: int | Ints) -> pa.RecordBatch:
+        """As records of the layout, of one length or each of its own."""
         return self.to_records(layout.record, interval_s, layout.derived(self), layout.absent)
 
     def to_records(
-        self, record: Record, interval_s: int, derived: Mapping[str, Any], absent: Mapping[str, int]
+        self, record: Record, interval_s: int | Ints, derived: Mapping[str, Any], absent: Mapping[str, int]
     ) -> pa.RecordBatch:
         """As records with these further columns; null where neither has one."""
         count = len(self.start_us)

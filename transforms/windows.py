@@ -47,8 +47,9 @@ class Windowing:
 
 
 def newer(records: pa.RecordBatch, published: dict[str, int]) -> tuple[pa.RecordBatch | None, dict[str, int]]:
-    """Those of a higher version than is out of their kind and instrument, and the versions that are out now."""
-    parts = [records[name] for name in ("kind", "exchange", "symbol") if name in records.schema.names]
+    """Those of a higher version than is out of their kind, instrument and start, and the versions that are out now."""
+    starts = records["window_start"].cast(pa.int64()).cast(pa.string())
+    parts = [starts, *(records[name] for name in ("kind", "exchange", "symbol") if name in records.schema.names)]
     names = pc.binary_join_element_wise(*parts, "\t").to_pylist()
     versions = records["version"].to_pylist()
     grown = [row for row, name in enumerate(names) if versions[row] > published.get(name, 0)]
@@ -105,9 +106,8 @@ class _Window:
         self._published.clear()
 
 
-def _fold_window(fold: FoldParts, span: Span, windowing: Windowing) -> beam.DoFn:
+def _fold_window(name: str, fold: FoldParts, span: Span, windowing: Windowing) -> beam.DoFn:
     """The step. Its timers have names of their own: the DirectRunner may mix up those of one name (docs/facts.md)."""
-    name = f"{fold.__name__}_{span.length_s}_{span.every_s}"
     parts_spec, published_spec = BagStateSpec("parts", ArrowBatchCoder()), ReadModifyWriteStateSpec("out", BytesCoder())
     publish_spec = TimerSpec(f"publish_{name}", TimeDomain.WATERMARK)
     forget_spec = TimerSpec(f"forget_{name}", TimeDomain.WATERMARK)
@@ -165,17 +165,18 @@ class FoldWindows(beam.PTransform):
     In:     (shard, records of one part), again when they grew.
     Out:    (shard, records of one window) when the log's clock passes its end + grace, and again those that grew: only
             a higher version than the last goes out.
+    Units:  name: of the timers, unique in the graph.
     Cost:   the parts' records stay in state until a window's end + lateness, once for each window they are in.
     Source: docs/specs/market_data.md, step 6.
     """
 
-    def __init__(self, fold: FoldParts, span: Span, windowing: Windowing) -> None:
+    def __init__(self, name: str, fold: FoldParts, span: Span, windowing: Windowing) -> None:
         super().__init__()
-        self._fold, self._span, self._windowing = fold, span, windowing
+        self._name, self._fold, self._span, self._windowing = name, fold, span, windowing
 
     def expand(self, parts: beam.PCollection[ShardRecords]) -> beam.PCollection[ShardRecords]:
         keyed = beam.FlatMap(_by_window, self._span).with_output_types(tuple[tuple[int, int], pa.RecordBatch])
-        fold = beam.ParDo(_fold_window(self._fold, self._span, self._windowing))
+        fold = beam.ParDo(_fold_window(self._name, self._fold, self._span, self._windowing))
         return parts | "ByWindow" >> keyed | "Fold" >> fold.with_output_types(tuple[int, pa.RecordBatch])
 
 
@@ -196,5 +197,7 @@ class RollUp(beam.PTransform):
         levels = {1: seconds}
         for interval_s in self._intervals_s:
             parts = levels[max(part_s for part_s in levels if interval_s % part_s == 0)]
-            levels[interval_s] = parts | f"{interval_s}s" >> FoldWindows(roll_up, fixed(interval_s), self._windowing)
+            levels[interval_s] = parts | f"{interval_s}s" >> FoldWindows(
+                f"roll_up_{interval_s}s", roll_up, fixed(interval_s), self._windowing
+            )
         return tuple(levels.values()) | beam.Flatten()

@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from pipelines.options import ConfigError
 from runners.commands.connection import AsJson, fail
-from runners.compare import Verdict, compare
+from runners.commands.live import market_config
+from runners.compare import CompareError, Verdict, compare
 from runners.replay import ReplayError, manifest_of
+from transforms.cell import CellConfig
 
 EPILOG = """Example:
 
@@ -22,6 +25,8 @@ def compare_command(
     live: Annotated[Path, typer.Argument(help="Directory of the live run's files.")],
     replay: Annotated[Path, typer.Argument(help="Directory of a replay.")],
     grace_ms: Annotated[float, typer.Option(help="As both runs had it: which bars are final depends on it.")] = 500,
+    horizon_s: Annotated[float, typer.Option(help="As both runs had it; counts where there are sessions.")] = 120,
+    session_gap_s: Annotated[int | None, typer.Option(help="As both runs had it; default: no sessions.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Hold a live run against a replay: unique events, final bars and stats, late events and rejects, value for value.
@@ -33,8 +38,9 @@ def compare_command(
         if not directory.is_dir():
             fail(escape(f"{directory} is no directory; name the one that `{command}` wrote its files to"), 2)
     try:
-        verdicts = compare(live, replay, manifest_of(replay), round(grace_ms * 1_000))
-    except ReplayError as error:
+        config = market_config(horizon_s, grace_ms, CellConfig.shards, session_gap_s)
+        verdicts = compare(live, replay, manifest_of(replay), config.cell.grace_us, *config.sessions)
+    except (ReplayError, CompareError, ConfigError) as error:
         fail(error, 2)
     report(verdicts, as_json)
     if not any(verdict.live_rows for verdict in verdicts):

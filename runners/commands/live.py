@@ -46,6 +46,9 @@ def live(
     horizon_s: Annotated[float, typer.Option(help="Seconds of log lag above which an event is late.")] = 120,
     grace_ms: Annotated[float, typer.Option(help="A bar goes out so long after its end.")] = 500,
     shards: Annotated[int, typer.Option(help="Shards of the instruments; part of the files' names.")] = 2,
+    session_gap_s: Annotated[
+        int | None, typer.Option(help="Seconds without a trade that end an instrument's session; default: no sessions.")
+    ] = None,
     bundle_ms: Annotated[
         int, typer.Option(min=1, help="Bundles end after so long: less for latency, more for rate.")
     ] = 100,
@@ -67,7 +70,7 @@ def live(
     """
     try:
         places = endpoints(state_dir)
-        config = market_config(horizon_s, grace_ms, shards)
+        config = market_config(horizon_s, grace_ms, shards, session_gap_s)
         outputs = Outputs(
             files_root=str((out or state_dir / "data" / group).absolute()),
             bootstrap_servers=places.bootstrap_servers,
@@ -91,9 +94,9 @@ def live(
         fail(error)
 
 
-def market_config(horizon_s: float, grace_ms: float, shards: int) -> MarketDataConfig:
+def market_config(horizon_s: float, grace_ms: float, shards: int, session_gap_s: int | None) -> MarketDataConfig:
     cell = CellConfig(grace_us=round(grace_ms * 1_000), horizon_us=round(horizon_s * 1_000_000), shards=shards)
-    return replace(MarketDataConfig(), cell=cell)
+    return replace(MarketDataConfig(), cell=cell, session_gap_s=session_gap_s)
 
 
 def _warn_of_old_clock(bootstrap_servers: str, topic: str, config: MarketDataConfig) -> None:

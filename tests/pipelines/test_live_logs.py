@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +26,11 @@ from runners.stack import Endpoints, LocalStack
 from runners.topics import apply_topics, read_specs
 from schemas import avro
 from schemas.market_data_pb2 import MarketDataEvent
+from schemas.units import US_PER_S
 from tests import live
 from tests.conftest import TopicFactory
 from tests.expectations import assert_as_expected, assert_rejects, expected_of
-from tests.logs import CAPTURE, capture_log, mixed_log, seeded_log
+from tests.logs import CAPTURE, capture_log, mixed_log, seeded_log, silent_log
 from tests.oracle import Place
 from tests.testing import Log, Recorded, Written, places_written
 from transforms.topics import TopicNames
@@ -47,6 +48,7 @@ class Runs:
     log: Log
     live: Written
     replayed: Written
+    topics: TopicNames
 
 
 def publish(servers: str, log: Log) -> None:
@@ -73,19 +75,21 @@ def on_kafka(servers: str, topic: str) -> Log:
 
 
 @pytest.fixture
-def run_both(stack: Endpoints, topic: TopicFactory, tmp_path: Path) -> Callable[[Callable[[str], Log]], Runs]:
+def run_both(stack: Endpoints, topic: TopicFactory, tmp_path: Path) -> Callable[..., Runs]:
     """Publish a log and its end, run the live job until it accounts for every record, replay the same offsets."""
 
-    def run(make: Callable[[str], Log]) -> Runs:
+    def run(make: Callable[[str], Log], config: MarketDataConfig | None = None) -> Runs:
         log = make(topic(config=OLD_TIMES, prefix="raw"))
         publish(stack.bootstrap_servers, log)
         newest_us = max(record.log_time_us for record in log.records)
         live.end(stack.bootstrap_servers, log.topic, newest_us + 2 * live.HOUR_US)
         options = live.options(stack, topic, log.topic, tmp_path / "live")
+        options = replace(options, config=config or options.config)
         with running(stack, options) as job:
             _wait_settled(tmp_path / "live", len(log.records))
             job.stop(tmp_path / "savepoints")
-        return Runs(log, Written(tmp_path / "live"), _replayed(stack, log.topic, tmp_path / "replay"))
+        replayed = _replayed(stack, log.topic, tmp_path / "replay", config)
+        return Runs(log, Written(tmp_path / "live"), replayed, TopicNames(options.outputs.topic_prefix))
 
     return run
 
@@ -98,8 +102,8 @@ def _wait_settled(root: Path, records: int) -> None:
         time.sleep(5)
 
 
-def _replayed(stack: Endpoints, topic: str, root: Path) -> Written:
-    replay(stack.bootstrap_servers, KafkaLog(stack.bootstrap_servers, topic).freeze(), root)
+def _replayed(stack: Endpoints, topic: str, root: Path, config: MarketDataConfig | None = None) -> Written:
+    replay(stack.bootstrap_servers, KafkaLog(stack.bootstrap_servers, topic).freeze(), root, config)
     return Written(root)
 
 
@@ -124,6 +128,18 @@ def test_copies_late_events_and_ids_in_headers_are_what_the_oracle_gives_live_an
     runs = run_both(lambda topic: _named(seeded_log(), topic))
     assert runs.live.files() == runs.replayed.files()
     assert_as_expected(runs.live, expected_of(runs.log, MarketDataConfig()))
+
+
+def test_sessions_are_what_the_oracle_gives_and_go_out_once_live_and_replayed(
+    run_both: Callable[..., Runs], stack: Endpoints
+) -> None:
+    config = MarketDataConfig(session_gap_s=30)
+    runs = run_both(lambda topic: _named(silent_log(30, half_us=300 * US_PER_S), topic), config)
+    assert runs.live.files() == runs.replayed.files()
+    assert_as_expected(runs.live, expected_of(runs.log, config), 30)
+    sent = [avro.decode(message.value())[1] for message in live.records(stack.bootstrap_servers, runs.topics.stats)]
+    in_files = [row["kind"] for row in runs.live.rows("stats")]
+    assert sum(stat["kind"] == "session" for stat in sent) == in_files.count("session") > 20
 
 
 @pytest.mark.parametrize(("percent", "rounds"), [(1, 1), (50, 3)])

@@ -15,6 +15,7 @@ from tests.testing import trade as trade_at
 from tests.transforms.build_events import checked
 from transforms.batches import EventBatch
 from transforms.cell import CellConfig, CellKey, FoldCells
+from transforms.sessions import FoldSessions, SessionTimes
 from transforms.slide import SLIDING, slide_bars
 from transforms.split import SplitByCell
 from transforms.windows import FoldWindows, RollUp, Windowing
@@ -80,7 +81,10 @@ class _NoteEvents(beam.DoFn):  # type: ignore[misc]
 
 
 def played(
-    timeline: Timeline, intervals_s: tuple[int, ...] = (), sliding: bool = False
+    timeline: Timeline,
+    intervals_s: tuple[int, ...] = (),
+    sliding: bool = False,
+    sessions: SessionTimes | None = None,
 ) -> list[tuple[str, int, dict[str, Any]]]:
     """(what, when or where, row) in the order the steps gave them."""
     _SEEN.clear()
@@ -94,8 +98,11 @@ def played(
         _ = folded.late | "NoteLate" >> beam.ParDo(_Note("late"))
         _ = folded.bad | "NoteBad" >> beam.ParDo(_Note("bad"))
         if sliding:
-            slid = folded.bars | "Slide" >> FoldWindows(slide_bars, SLIDING, WINDOWS)
+            slid = folded.bars | "Slide" >> FoldWindows("slide", slide_bars, SLIDING, WINDOWS)
             _ = slid | "Sliding" >> beam.Values() | "NoteSliding" >> beam.ParDo(_Note("sliding"))
+        if sessions:
+            found = folded.bars | FoldSessions(sessions)
+            _ = found | "Sessions" >> beam.Values() | "NoteSessions" >> beam.ParDo(_Note("session"))
         if intervals_s:
             rolled = folded.bars | "RollUp" >> RollUp(intervals_s, WINDOWS)
             _ = rolled | "Rolled" >> beam.Values() | "NoteRolled" >> beam.ParDo(_Note("bar{interval_s}"))

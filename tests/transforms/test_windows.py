@@ -36,7 +36,7 @@ def test_each_instrument_passes_with_rising_versions_only(panes: list[dict[str, 
         found = zip(grown["symbol"].to_pylist(), grown["version"].to_pylist(), strict=True) if grown else ()
         assert dict(found) == wanted
         plain |= wanted
-        assert published == {f"binance\t{symbol}": version for symbol, version in plain.items()}
+        assert published == {f"{T0_US}\tbinance\t{symbol}": version for symbol, version in plain.items()}
 
 
 def test_what_was_published_is_not_changed_in_place() -> None:
@@ -66,6 +66,6 @@ def test_kinds_of_stats_do_not_stand_for_each_other() -> None:
         log.add(trade(0, event_type=event_type))
     batch = events(log)
     stats = second_stat_batch(T0_US // 1_000_000, fold(NONE, batch.instruments, batch.rows, 0), np.arange(2))
-    grown, published = newer(stats, {"book\tbinance\tBTC-USDT": 2})
+    grown, published = newer(stats, {f"{T0_US}\tbook\tbinance\tBTC-USDT": 2})
     assert grown["kind"].to_pylist() == ["ticker"]
-    assert published == {"book\tbinance\tBTC-USDT": 2, "ticker\tbinance\tBTC-USDT": 1}
+    assert published == {f"{T0_US}\tbook\tbinance\tBTC-USDT": 2, f"{T0_US}\tticker\tbinance\tBTC-USDT": 1}
