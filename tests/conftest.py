@@ -13,15 +13,15 @@ from runners.topics import TopicSpec, apply_topics, output_specs
 class TopicFactory:
     """Makes topics: `topic(partitions=12, config={"retention.ms": "-1"}, prefix="raw")` under a unique name."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, bootstrap_servers: str, replication: int = 1) -> None:
+        self._bootstrap_servers, self._replication = bootstrap_servers, replication
 
     def __call__(self, partitions: int = 12, config: Mapping[str, str] | None = None, prefix: str = "test") -> str:
         return self.create_named(f"{prefix}.{uuid.uuid4().hex[:10]}", partitions, config)
 
     def create_named(self, name: str, partitions: int = 12, config: Mapping[str, str] | None = None) -> str:
         """A topic of just this name."""
-        apply_topics(self._bootstrap_servers, [TopicSpec(name, partitions, 1, dict(config or {}))])
+        apply_topics(self._bootstrap_servers, [TopicSpec(name, partitions, self._replication, dict(config or {}))])
         return name
 
     def outputs(self, prefix: str = "out") -> str:
