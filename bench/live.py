@@ -7,42 +7,19 @@ events, late ones and rejects that came out, over the seconds in which the job w
 """
 
 import argparse
-import json
-import os
 import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from bench.load import conditions, make_topics, market, preload, stack_at
+from bench.processes import cpu_seconds
 from pipelines.outputs import Outputs
 from runners.live import LiveOptions, running
 from runners.stack import Endpoints
 from runners.watch import Watch
 
 _WARM_UP_S = 20.0
-
-
-def cpu_seconds(state_dir: Path) -> dict[str, float]:
-    """CPU seconds of each process of the stack and of the Python workers, children included."""
-    ticks = os.sysconf("SC_CLK_TCK")
-    parents: dict[int, int] = {}
-    used: dict[int, float] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents[int(stat.parent.name)] = int(fields[1])
-        used[int(stat.parent.name)] = sum(map(int, fields[11:15])) / ticks  # its own, and of children that ended
-    found: dict[str, float] = {}
-    for note in (state_dir / "pids").glob("*.json"):
-        root = json.loads(note.read_text())["pid"]
-        members = {root}
-        while grown := {pid for pid, parent in parents.items() if parent in members} - members:
-            members |= grown
-        found[note.stem] = sum(used.get(pid, 0.0) for pid in members)
-    return found
 
 
 def measure(places: Endpoints, options: LiveOptions) -> list[tuple[float, int]]:

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from transforms.cell import CellConfig
 from transforms.check import Limits
-from transforms.roll_up import Windowing
 from transforms.sessions import SessionTimes
+from transforms.windows import Windowing
 
 
 class ConfigError(ValueError):

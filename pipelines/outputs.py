@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import apache_beam as beam
-
 from pipelines.market_data import MarketData
 from transforms import datasets, files, topics
 from transforms.files import WriteFiles
@@ -21,19 +19,17 @@ class Outputs:
 
 def write(market: MarketData, outputs: Outputs, grace_us: int) -> None:
     """Apply the sinks that `outputs` names. grace_us: microseconds of the log's clock before a file is written."""
-    bars = (market.second_bars, market.bars) | "GatherAllBars" >> beam.Flatten()
-    stats = (market.second_stats, market.stats, *market.sessions) | "GatherAllStats" >> beam.Flatten()
     if (root := outputs.files_root) is not None:
         wait = grace_us + 100_000  # the last bars of a window are under way for some milliseconds
         _ = market.events | "WriteEvents" >> WriteFiles(root, datasets.EVENTS, wait, files.event_pieces)
-        _ = bars | "WriteBars" >> WriteFiles(root, datasets.BARS, wait, files.window_pieces)
-        _ = stats | "WriteStats" >> WriteFiles(root, datasets.STATS, wait, files.window_pieces)
+        _ = market.bars | "WriteBars" >> WriteFiles(root, datasets.BARS, wait, files.window_pieces)
+        _ = market.stats | "WriteStats" >> WriteFiles(root, datasets.STATS, wait, files.window_pieces)
         _ = market.late | "WriteLate" >> WriteFiles(root, datasets.LATE_EVENTS, wait, files.late_pieces)
         _ = market.rejects | "WriteRejects" >> WriteFiles(root, datasets.REJECTS, wait, files.reject_pieces)
     if (broker := outputs.bootstrap_servers) is not None:
         names = TopicNames(outputs.topic_prefix)
         _ = market.events | "PublishEvents" >> PublishRecords(broker, names, topics.unique_events)
-        _ = bars | "PublishBars" >> PublishRecords(broker, names, topics.bars)
-        _ = stats | "PublishStats" >> PublishRecords(broker, names, topics.stats)
+        _ = market.bars | "PublishBars" >> PublishRecords(broker, names, topics.bars)
+        _ = market.stats | "PublishStats" >> PublishRecords(broker, names, topics.stats)
         _ = market.late | "PublishLate" >> PublishRecords(broker, names, topics.late_events)
         _ = market.rejects | "PublishRejects" >> PublishRecords(broker, names, topics.rejects)

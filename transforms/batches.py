@@ -234,7 +234,7 @@ class _EventBatchCoder(beam.coders.Coder):
         return EventBatch
 
 
-class _ArrowBatchCoder(beam.coders.Coder):
+class ArrowBatchCoder(beam.coders.Coder):
     """pa.RecordBatch as an Arrow IPC stream between stages; the schema travels along."""
 
     def encode(self, value: pa.RecordBatch) -> bytes:
@@ -255,4 +255,4 @@ class _ArrowBatchCoder(beam.coders.Coder):
 
 
 beam.coders.registry.register_coder(EventBatch, _EventBatchCoder)
-beam.coders.registry.register_coder(pa.RecordBatch, _ArrowBatchCoder)
+beam.coders.registry.register_coder(pa.RecordBatch, ArrowBatchCoder)

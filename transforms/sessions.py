@@ -5,7 +5,7 @@ that never falls silent. Here bars that lie close together are joined as soon as
 open session is one row.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -24,8 +24,9 @@ from schemas.units import US_PER_S
 from transforms.bar_columns import BARS, vwaps
 from transforms.datasets import ipc_bytes
 from transforms.metrics import count
-from transforms.roll_up import RollUp, ShardRecords, Span, Windowing, fixed, newest_seconds, rolled
+from transforms.roll_up import BAR_KIND, Parts, Span, fixed, instrument_codes, newest, rolled
 from transforms.window_columns import COMMON, WindowColumns
+from transforms.windows import FoldWindows, ShardRecords, Windowing
 
 _DAY_US: Final = 86_400 * US_PER_S
 _JOINED_S: Final = 10  # seconds that are waited for together
@@ -51,12 +52,13 @@ class SessionTimes:
         return self.wait_us + _JOINED_S * US_PER_S
 
 
-def join_runs(batches: Sequence[pa.RecordBatch], gap_s: int) -> pa.RecordBatch:
+def join_runs(parts: Parts, gap_s: int) -> pa.RecordBatch:
     """Bars of any length, those of an instrument and UTC day that lie less than `gap_s` apart as one.
 
-    Of several with the same instrument and start the highest version counts; otherwise they must not overlap.
+    They must not overlap.
     """
-    bars, code = newest_seconds(pa.Table.from_batches(batches), _RUNS)
+    table = parts[BAR_KIND]
+    bars, code = WindowColumns.from_batch(_RUNS, table), instrument_codes(table)
     start, end = bars.start_us, bars.ints["window_end"]
     first = np.ones(len(code), np.bool_)
     first[1:] = (np.diff(code) != 0) | (start[1:] - end[:-1] >= gap_s * US_PER_S) | (np.diff(start // _DAY_US) != 0)
@@ -64,8 +66,8 @@ def join_runs(batches: Sequence[pa.RecordBatch], gap_s: int) -> pa.RecordBatch:
     return joined.to_batch(_RUNS, (joined.ints["window_end"] - joined.start_us) // US_PER_S)
 
 
-def _join_window(batches: Sequence[pa.RecordBatch], span: Span, start_us: int, *, gap_s: int) -> pa.RecordBatch:
-    return join_runs(batches, gap_s)
+def _join_window(parts: Parts, span: Span, start_us: int, *, gap_s: int) -> list[pa.RecordBatch]:
+    return [join_runs(parts, gap_s)]
 
 
 def session_stats(runs: pa.RecordBatch) -> pa.RecordBatch:
@@ -80,7 +82,7 @@ def session_stats(runs: pa.RecordBatch) -> pa.RecordBatch:
 
 class _CloseSessions(beam.DoFn):
     RUNS = BagStateSpec("runs", BytesCoder())
-    CLOSE = TimerSpec("close", TimeDomain.WATERMARK)
+    CLOSE = TimerSpec("close_sessions", TimeDomain.WATERMARK)
 
     def __init__(self, times: SessionTimes) -> None:
         self._gap_s, self._wait_us = times.gap_s, times.wait_us
@@ -106,7 +108,7 @@ class _CloseSessions(beam.DoFn):
         if not chunks:
             return
         batches = [pa.ipc.open_stream(chunk).read_next_batch() for chunk in chunks]
-        joined = join_runs(batches, self._gap_s) if len(batches) > 1 else batches[0]
+        joined = join_runs(newest(batches), self._gap_s) if len(batches) > 1 else batches[0]
         over = pc.less_equal(joined["window_end"].cast(pa.int64()), at.micros - self._wait_us)
         final, still_open = joined.filter(over), joined.filter(pc.invert(over))
         if len(final) or len(batches) > 1:  # else nothing is to be changed
@@ -135,10 +137,10 @@ class FoldSessions(beam.PTransform):
         self._times = times
 
     def expand(self, seconds: beam.PCollection[ShardRecords]) -> beam.PCollection[ShardRecords]:
-        once = Windowing(self._times.settle_us, 0)
+        once = Windowing(self._times.settle_us, self._times.settle_us)
         join = partial(_join_window, gap_s=self._times.gap_s)
         return (
             seconds
-            | "JoinSeconds" >> RollUp(join, fixed(_JOINED_S), once)
+            | "JoinSeconds" >> FoldWindows("join_seconds", join, fixed(_JOINED_S), once)
             | "Close" >> beam.ParDo(_CloseSessions(self._times)).with_output_types(tuple[int, pa.RecordBatch])
         )

@@ -13,8 +13,8 @@ import pyarrow as pa
 from schemas.stat import STAT
 from transforms.bar_columns import BARS, vwaps
 from transforms.exact import Ints
-from transforms.roll_up import Span, newest_seconds, rolled
-from transforms.window_columns import COMMON
+from transforms.roll_up import BAR_KIND, Parts, Span, instrument_codes, rolled
+from transforms.window_columns import COMMON, WindowColumns
 
 SLIDING: Final = Span(60, 10)
 
@@ -40,9 +40,10 @@ def _closes(close: Ints, code: npt.NDArray[np.int32]) -> list[list[int]]:
     return [part.tolist() for part in np.split(close, np.flatnonzero(np.diff(code)) + 1)]
 
 
-def slide_bars(batches: Sequence[pa.RecordBatch], span: Span, start_us: int) -> pa.RecordBatch:
-    """One sliding stat per instrument of the 1 s bars in all batches, for the window at `start_us`."""
-    seconds, code = newest_seconds(pa.Table.from_batches(batches), BARS)
+def slide_bars(parts: Parts, span: Span, start_us: int) -> list[pa.RecordBatch]:
+    """One sliding stat per instrument of the 1 s bars, for the window at `start_us`."""
+    bars = parts[BAR_KIND]
+    seconds, code = WindowColumns.from_batch(BARS, bars), instrument_codes(bars)
     window = rolled(seconds, code, start_us, BARS)
     closes = _closes(seconds.ints["close"], code)
     ints = {name: window.ints[name] for name in (*COMMON, "version")} | {"event_count": window.ints["trade_count"]}
@@ -53,4 +54,4 @@ def slide_bars(batches: Sequence[pa.RecordBatch], span: Span, start_us: int) -> 
         "return_count": [len(found) - 1 for found in closes],
         "return_volatility": [volatility(found) for found in closes],
     }
-    return replace(window, ints=ints, sums=sums).to_records(STAT, span.length_s, derived, {})
+    return [replace(window, ints=ints, sums=sums).to_records(STAT, span.length_s, derived, {})]

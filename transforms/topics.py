@@ -19,7 +19,7 @@ from transforms.batches import EventBatch
 from transforms.cell import CellKey
 from transforms.decode import with_header_ids
 from transforms.identity import shard_of
-from transforms.roll_up import ShardRecords
+from transforms.windows import ShardRecords
 
 Outgoing = tuple[str, list[dict[str, Any]]]  # (topic, messages as Producer.produce_batch takes them)
 Encode = Callable[[Any, "TopicNames", Callable[[str], int]], Outgoing]

@@ -7,6 +7,7 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines.market_data import build
 from pipelines.options import ConfigError, MarketDataConfig
@@ -18,13 +19,18 @@ from transforms.batches import RawBatch
 LABELS = Path(__file__).parents[1] / "golden" / "market_data.labels"
 
 
-def labels(outputs: Outputs, config: MarketDataConfig | None = None) -> list[str]:
-    """Full label of every step of build + write, in the order of the graph."""
+def whole_graph(outputs: Outputs, config: MarketDataConfig | None = None) -> beam.Pipeline:
+    """build + write over no records."""
     pipeline = beam.Pipeline(options=PipelineOptions(FLAGS))
     raw = pipeline | "Raw" >> beam.Create([""]) | "Feed" >> beam.Map(lambda _: None).with_output_types(RawBatch)
     config = config or MarketDataConfig()
     write(build(raw, config), outputs, config.cell.grace_us)
-    transforms = pipeline.to_runner_api().components.transforms.values()
+    return pipeline
+
+
+def labels(outputs: Outputs, config: MarketDataConfig | None = None) -> list[str]:
+    """Full label of every step of build + write, in the order of the graph."""
+    transforms = whole_graph(outputs, config).to_runner_api().components.transforms.values()
     # only the project's own: what Beam's composites hold inside is Beam's to change
     names = {t.unique_name for t in transforms}
     own = [name for name in names if name.split("/")[0] not in ("Raw", "Feed") and not name.startswith("ref_")]
@@ -45,7 +51,7 @@ def test_sessions_are_one_step_more_and_rename_no_other() -> None:
     outputs = Outputs(files_root="files", bootstrap_servers="127.0.0.1:9")
     found = labels(outputs, MarketDataConfig(session_gap_s=30))
     assert [name for name in found if name.split("/")[0] != "FoldSessions"] == LABELS.read_text().splitlines()
-    assert {"FoldSessions", "FoldSessions/JoinSeconds/Group", "FoldSessions/Close"} <= {*found}
+    assert {"FoldSessions", "FoldSessions/JoinSeconds/Fold", "FoldSessions/Close"} <= {*found}
 
 
 def test_outputs_left_out_are_not_in_the_graph() -> None:
@@ -53,6 +59,15 @@ def test_outputs_left_out_are_not_in_the_graph() -> None:
     assert not any(name.startswith("Publish") for name in tops)
     tops = {name.split("/")[0] for name in labels(Outputs(bootstrap_servers="127.0.0.1:9"))}
     assert not any(name.startswith("Write") for name in tops)
+
+
+def test_no_stage_of_the_direct_runner_has_two_timers_of_one_name() -> None:
+    """It would give a step the other's timers: bars that never come, without a word (docs/facts.md)."""
+    proto = whole_graph(Outputs(files_root="files"), MarketDataConfig(session_gap_s=30)).to_runner_api()
+    _, stages = FnApiRunner().create_stages(proto)
+    timers = [sorted(name for _, name in stage.timers) for stage in stages]
+    assert sum(map(len, timers)) >= 15
+    assert [names for names in timers if len(set(names)) < len(names)] == []
 
 
 def test_build_fits_one_screen_without_branches() -> None:

@@ -15,11 +15,10 @@ from tests.testing import trade as trade_at
 from tests.transforms.build_events import checked
 from transforms.batches import EventBatch
 from transforms.cell import CellConfig, CellKey, FoldCells
-from transforms.newer import KeepNewer
-from transforms.roll_up import RollUp, Windowing, fixed, roll_up_bars
 from transforms.sessions import FoldSessions, SessionTimes
 from transforms.slide import SLIDING, slide_bars
 from transforms.split import SplitByCell
+from transforms.windows import FoldWindows, RollUp, Windowing
 
 MS, S = 1_000, 1_000_000
 CONFIG = CellConfig(grace_us=500 * MS, horizon_us=120 * S, slack_us=30 * S, shards=1)
@@ -64,13 +63,13 @@ _SEEN: list[tuple[str, int, dict[str, Any]]] = []
 
 
 class _Note(beam.DoFn):  # type: ignore[misc]
-    """Note what comes by in the order it does."""
+    """Note what comes by in the order it does; a name may hold fields of the row."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def process(self, batch: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
-        _SEEN.extend((self._name, timestamp.micros - T0_US, row) for row in batch.to_pylist())
+        _SEEN.extend((self._name.format(**row), timestamp.micros - T0_US, row) for row in batch.to_pylist())
         return iter(())
 
 
@@ -99,21 +98,14 @@ def played(
         _ = folded.late | "NoteLate" >> beam.ParDo(_Note("late"))
         _ = folded.bad | "NoteBad" >> beam.ParDo(_Note("bad"))
         if sliding:
-            slid = folded.bars | "Slide" >> RollUp(slide_bars, SLIDING, WINDOWS)
-            kept = slid | "KeepSliding" >> KeepNewer("stats_published", LATENESS_US)
-            _ = kept | "Sliding" >> beam.Values() | "NoteSliding" >> beam.ParDo(_Note("sliding"))
+            slid = folded.bars | "Slide" >> FoldWindows("slide", slide_bars, SLIDING, WINDOWS)
+            _ = slid | "Sliding" >> beam.Values() | "NoteSliding" >> beam.ParDo(_Note("sliding"))
         if sessions:
             found = folded.bars | FoldSessions(sessions)
             _ = found | "Sessions" >> beam.Values() | "NoteSessions" >> beam.ParDo(_Note("session"))
-        for interval_s in intervals_s:
-            rolled = folded.bars | f"Roll{interval_s}" >> RollUp(roll_up_bars, fixed(interval_s), WINDOWS)
-            _ = (
-                rolled
-                | f"V{interval_s}" >> beam.Values()
-                | f"Pane{interval_s}" >> beam.ParDo(_Note(f"pane{interval_s}"))
-            )
-            kept = rolled | f"Keep{interval_s}" >> KeepNewer("bars_published", LATENESS_US)
-            _ = kept | f"W{interval_s}" >> beam.Values() | f"Note{interval_s}" >> beam.ParDo(_Note(f"bar{interval_s}"))
+        if intervals_s:
+            rolled = folded.bars | "RollUp" >> RollUp(intervals_s, WINDOWS)
+            _ = rolled | "Rolled" >> beam.Values() | "NoteRolled" >> beam.ParDo(_Note("bar{interval_s}"))
     return list(_SEEN)
 
 

@@ -12,7 +12,7 @@ from tests.oracle import expect
 from tests.testing import T0_US, Log, trade
 from tests.transforms.build_events import events
 from transforms.bar_columns import second_bar_batch
-from transforms.roll_up import fixed, roll_up_bars
+from transforms.roll_up import fixed, newest, roll_up
 from transforms.seconds import NONE, fold
 from transforms.split import split_by_cell
 
@@ -45,6 +45,11 @@ def second_bars(log: Log) -> list[pa.RecordBatch]:
     return batches
 
 
+def rolled_bars(batches: list[pa.RecordBatch], interval_s: int, start_us: int) -> pa.RecordBatch:
+    (bars,) = roll_up(newest(batches), fixed(interval_s), start_us)
+    return bars
+
+
 @given(trades, st.randoms())
 def test_rolled_bars_are_the_oracles_whatever_the_order(
     rows: list[tuple[int, float, float, bool]], dice: random.Random
@@ -53,7 +58,7 @@ def test_rolled_bars_are_the_oracles_whatever_the_order(
     batches = second_bars(log)
     dice.shuffle(batches)
     expected = expect(log.sent(), horizon_us=10**9, grace_us=GRACE_US, intervals_s=[60]).bars
-    found = sorted(roll_up_bars(batches, fixed(60), START_US).to_pylist(), key=lambda bar: bar["symbol"])
+    found = sorted(rolled_bars(batches, 60, START_US).to_pylist(), key=lambda bar: bar["symbol"])
     for bar in found:
         assert bar.pop("status") == "complete"
         del bar["identity_digest"]
@@ -70,8 +75,25 @@ def test_of_each_second_only_the_highest_version_counts(
     mixed = [*full, *early, *full]
     dice.shuffle(mixed)
     by_symbol = [("symbol", "ascending")]
-    found = pa.Table.from_batches([roll_up_bars(mixed, fixed(60), START_US)]).sort_by(by_symbol)
-    assert found.equals(pa.Table.from_batches([roll_up_bars(full, fixed(60), START_US)]).sort_by(by_symbol))
+    found = pa.Table.from_batches([rolled_bars(mixed, 60, START_US)]).sort_by(by_symbol)
+    assert found.equals(pa.Table.from_batches([rolled_bars(full, 60, START_US)]).sort_by(by_symbol))
+
+
+@settings(max_examples=30)
+@given(trades, st.randoms())
+def test_it_does_not_matter_through_which_intervals_a_bar_came(
+    rows: list[tuple[int, float, float, bool]], dice: random.Random
+) -> None:
+    seconds = second_bars(log_of(rows))
+    tens: dict[int, list[pa.RecordBatch]] = {}
+    for batch in [*seconds, *second_bars(log_of(rows[: len(rows) // 2 + 1]))]:
+        at_us = batch["window_start"][0].value
+        tens.setdefault(at_us - at_us % 10_000_000, []).append(batch)
+    parts = [rolled_bars(batches, 10, start_us) for start_us, batches in tens.items()]
+    dice.shuffle(parts)
+    by_symbol = [("symbol", "ascending")]
+    found = pa.Table.from_batches([rolled_bars(parts, 60, START_US)]).sort_by(by_symbol)
+    assert found.equals(pa.Table.from_batches([rolled_bars(seconds, 60, START_US)]).sort_by(by_symbol))
 
 
 @pytest.mark.parametrize("interval_s", [10, 60, 300, 3600])
@@ -79,7 +101,7 @@ def test_window_and_interval_are_written_into_the_bar(interval_s: int) -> None:
     start_us = T0_US // (interval_s * 1_000_000) * interval_s * 1_000_000
     log = Log()
     log.add(trade(0))
-    bar = roll_up_bars(second_bars(log), fixed(interval_s), start_us).to_pylist()[0]
+    bar = rolled_bars(second_bars(log), interval_s, start_us).to_pylist()[0]
     assert bar["interval_s"] == interval_s
     assert (bar["window_end"] - bar["window_start"]).total_seconds() == interval_s
     assert bar["window_start"].timestamp() * 1_000_000 == start_us

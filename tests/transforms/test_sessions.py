@@ -18,6 +18,7 @@ from tests.testing import T0_US, Log, trade
 from tests.transforms import test_cell
 from tests.transforms.test_cell import LATENESS_US, MS, S, Timeline, played
 from tests.transforms.test_roll_up import GRACE_US, second_bars
+from transforms.roll_up import newest
 from transforms.sessions import SessionTimes, join_runs, session_stats
 
 GAP_S = 30
@@ -76,11 +77,11 @@ def test_sessions_are_the_oracles_whatever_is_joined_first(
     dice.shuffle(batches)
     runs: list[pa.RecordBatch] = []
     for window in windows(batches):
-        runs.append(join_runs(window, gap_s))
+        runs.append(join_runs(newest(window), gap_s))
         if dice.random() < 0.3:
-            runs = [join_runs(runs, gap_s)]
+            runs = [join_runs(newest(runs), gap_s)]
     dice.shuffle(runs)
-    assert rows_of(session_stats(join_runs(runs, gap_s))) == expected_sessions(log, gap_s)
+    assert rows_of(session_stats(join_runs(newest(runs), gap_s))) == expected_sessions(log, gap_s)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_sessions_are_the_oracles_whatever_is_joined_first(
 )
 def test_a_session_ends_by_a_silence_of_the_gap_or_at_midnight(seconds: list[int], lengths: list[int]) -> None:
     log = log_of([(second, 0, 100.0, 1.0, False) for second in seconds])
-    found = session_stats(join_runs(second_bars(log), GAP_S)).to_pylist()
+    found = session_stats(join_runs(newest(second_bars(log)), GAP_S)).to_pylist()
     assert [row["interval_s"] for row in found] == lengths
     for row in found:
         assert (row["window_end"] - row["window_start"]).total_seconds() == row["interval_s"]

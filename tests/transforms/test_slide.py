@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.oracle import expect
 from tests.stat_oracle import expect_stats, volatility_of
 from tests.transforms.test_roll_up import GRACE_US, START_US, log_of, second_bars, trades
-from transforms.roll_up import roll_up_bars
+from transforms.roll_up import newest, roll_up
 from transforms.slide import SLIDING, slide_bars, volatility
 
 
@@ -25,7 +25,7 @@ def test_sliding_minute_is_the_oracles_whatever_the_order_and_the_versions_befor
     dice.shuffle(batches)
     stats, _ = expect_stats(expect(log.sent(), horizon_us=10**9, grace_us=GRACE_US, intervals_s=[1]), [])
     wanted = [stat for key, stat in sorted(stats.items()) if key[-1] == START_US]
-    found = pa.Table.from_batches([slide_bars(batches, SLIDING, START_US)]).sort_by("symbol").to_pylist()
+    found = pa.Table.from_batches(slide_bars(newest(batches), SLIDING, START_US)).sort_by("symbol").to_pylist()
     for row in found:
         del row["identity_digest"]
     assert found == wanted
@@ -34,8 +34,8 @@ def test_sliding_minute_is_the_oracles_whatever_the_order_and_the_versions_befor
 @settings(max_examples=20)
 @given(trades)
 def test_sliding_minute_holds_the_sums_of_the_bar_of_that_minute(rows: list[tuple[int, float, float, bool]]) -> None:
-    batches = second_bars(log_of(rows))
-    bar, stat = (fold(batches, SLIDING, START_US) for fold in (roll_up_bars, slide_bars))
+    parts = newest(second_bars(log_of(rows)))
+    ((bar,), (stat,)) = (fold(parts, SLIDING, START_US) for fold in (roll_up, slide_bars))
     for name in ("volume", "notional", "vwap", "version", "lineage", "identity_digest", "symbol"):
         assert stat[name].equals(bar[name]), name
 
