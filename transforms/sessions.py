@@ -111,13 +111,14 @@ class _CloseSessions(beam.DoFn):
         joined = join_runs(newest(batches), self._gap_s) if len(batches) > 1 else batches[0]
         over = pc.less_equal(joined["window_end"].cast(pa.int64()), at.micros - self._wait_us)
         final, still_open = joined.filter(over), joined.filter(pc.invert(over))
-        if len(final) or len(batches) > 1:
+        if len(final) or len(batches) > 1:  # else nothing is to be changed
             runs.clear()
             if len(still_open):
                 runs.add(ipc_bytes(still_open))
-        count("stats_published", len(final))
-        for row in range(len(final)):  # each is a window of its own
-            yield shard, session_stats(final.take(pa.array([row])))
+        if len(final):
+            count("stats_published", len(final))
+            stats = session_stats(final)
+            yield from ((shard, stats.take(pa.array([row]))) for row in range(len(stats)))  # each is its own window
 
 
 class FoldSessions(beam.PTransform):

@@ -13,7 +13,7 @@ from transforms.batches import RawBatch
 from transforms.read_offsets import Manifest, Stretch
 
 GAP_S = 8
-PLAIN = MarketDataConfig()
+PLAIN = MarketDataConfig(intervals_s=(60,))
 CONFIG = replace(PLAIN, session_gap_s=GAP_S)
 SECONDS = [*range(0, 60, 3), *range(80, 200, 7), 260, 300, 305, *range(400, 470, 9), 900, 901]  # 13 sessions of A
 TRADES = sorted([*((second, "A") for second in SECONDS), (88, "B")])

@@ -120,12 +120,12 @@ def test_session_is_published_once_when_the_clock_has_passed_all_that_could_prol
 
 def test_sessions_come_out_one_after_the_other_while_others_go_on() -> None:
     timeline = Timeline()
-    for second in range(10, 310, 10):  # A is silent for a minute after 110 s, B is not
+    for second in range(20, 320, 20):  # A is silent for a minute after 120 s, B is not
         timeline.clock(second * S)
-        named = ["B"] if 110 <= second < 170 else ["A", "B"]
+        named = ["B"] if 120 < second <= 180 else ["A", "B"]
         timeline.read(*(test_cell.trade(second * S, f"{name}{second}", symbol=name) for name in named))
-    for second in range(310, 1_000, 10):
+    for second in range(320, 1_000, 40):
         timeline.clock(second * S)
     found = sorted((at, length, count) for at, length, count, _ in sessions(timeline))
-    first_us, last_us = 101 * S + TIMES.wait_us, 301 * S + TIMES.wait_us
-    assert found == [(first_us, 91, 10), (last_us, 131, 14), (last_us, 291, 30)]
+    first_us, last_us = 121 * S + TIMES.wait_us, 301 * S + TIMES.wait_us
+    assert found == [(first_us, 101, 6), (last_us, 101, 6), (last_us, 281, 15)]
