@@ -39,7 +39,7 @@ def build(raw: beam.PCollection[RawBatch], config: MarketDataConfig) -> MarketDa
     seconds = (folded.bars, folded.stats) | "GatherSeconds" >> beam.Flatten()
     windows = seconds | "RollUp" >> RollUp(config.intervals_s, times)  # (shard, BAR or STAT), those of 1 s too
     sliding = folded.bars | "Slide" >> FoldWindows("slide", slide_bars, SLIDING, times)  # (shard, STAT)
-    sessions = [folded.bars | "FoldSessions" >> FoldSessions(times) for times in config.sessions]  # (shard, STAT)
+    sessions = [folded.bars | "FoldSessions" >> FoldSessions(session) for session in config.sessions]  # (shard, STAT)
     records = (windows, sliding, *sessions) | "GatherWindows" >> beam.Flatten()
     bars, stats = records | "ByRecord" >> beam.Partition(lambda element, _: int(is_stat(element[1])), 2)
     late = (judged.late, folded.late) | "GatherLate" >> beam.Flatten()

@@ -21,6 +21,7 @@ class Counts:
     read: int  # records on the input topic, beacons included
     unique: int
     bars: dict[int, int]  # interval in seconds -> bars, all versions
+    stats: int  # all kinds and versions
     late: int
     rejects: int
 
@@ -32,6 +33,7 @@ class Counts:
             self.read - start.read,
             self.unique - start.unique,
             bars,
+            self.stats - start.stats,
             self.late - start.late,
             self.rejects - start.rejects,
         )
@@ -39,7 +41,8 @@ class Counts:
     def __str__(self) -> str:
         bars = " ".join(f"{INTERVAL_NAMES.get(interval, interval)} {count:,}" for interval, count in self.bars.items())
         return (
-            f"{self.read:,} in, {self.unique:,} unique, late {self.late:,}, rejects {self.rejects:,}, bars {bars or 0}"
+            f"{self.read:,} in, {self.unique:,} unique, late {self.late:,}, rejects {self.rejects:,}, "
+            f"bars {bars or 0}, stats {self.stats:,}"
         )
 
 
@@ -50,7 +53,13 @@ class Watch:
         self._admin = AdminClient({"bootstrap.servers": bootstrap_servers})
         names = TopicNames(prefix)
         self._bars = {names.bars(interval): interval for interval in (1, *intervals_s)}
-        self._topics = {"read": topic, "unique": names.unique, "late": names.late, "rejects": names.rejects}
+        self._topics = {
+            "read": topic,
+            "unique": names.unique,
+            "stats": names.stats,
+            "late": names.late,
+            "rejects": names.rejects,
+        }
         self._start = self._now()
 
     def counts(self) -> Counts:

@@ -1,8 +1,7 @@
 """Larger windows as a step: each window of a shard is a key whose state holds the records of its parts.
 
-Like the cell, the step lives in the global window with event-time timers of its own. Beam's windows and triggers did
-the same with two steps an interval and record, which cost a third of the live rate, and kept every version of every
-second for an hour (docs/figures.md).
+Like the cell, the step lives in the global window with event-time timers of its own. Beam's windows and triggers gave
+the same, but with two steps an interval and record, and a grouping keeps every version of every second of an hour.
 """
 
 import json
