@@ -94,8 +94,8 @@ class Log:
         LogError when some are gone.
         """
         first, end = self.earliest(), self.readable()
-        begins = first | self._bound(start)
-        stops = end | self._bound(stop)
+        begins = first | self._bound(start, end)
+        stops = end | self._bound(stop, end)
         for partition, begin in begins.items():
             if begin < first[partition] or stops[partition] > end[partition]:
                 raise LogError(
@@ -108,10 +108,10 @@ class Log:
         oldest = max(self.log_times_ms(whole).values(), default=0)
         return Manifest(stretches, oldest * 1_000, newest * 1_000)
 
-    def _bound(self, bound: Bound) -> dict[int, int]:
-        if bound is None:
-            return {}
-        return self.at(bound) if isinstance(bound, datetime) else dict(bound)
+    def _bound(self, bound: Bound, end: Mapping[int, int]) -> dict[int, int]:
+        if isinstance(bound, datetime):
+            return {p: min(offset, end[p]) for p, offset in self.at(bound).items()}
+        return dict(bound or {})
 
     def _ask(self, spec: OffsetSpec, isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED) -> dict[int, Any]:
         wanted = {TopicPartition(self.topic, partition): spec for partition in self.partitions()}

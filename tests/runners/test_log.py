@@ -1,5 +1,7 @@
 """Where a log stands, on a real broker whose producers use transactions."""
 
+from datetime import UTC, datetime
+
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -62,6 +64,7 @@ def test_what_an_open_transaction_holds_is_seen_as_lag_and_is_not_frozen(stack: 
     producer.begin(2)
     (stretch,) = log.freeze().stretches
     assert (stretch.start, stretch.stop) == (0, 4)
+    assert log.freeze(stop=datetime(2030, 1, 1, tzinfo=UTC)).stretches == (stretch,)
     group = Consumer({"bootstrap.servers": servers, "group.id": raw})
     group.commit(offsets=[TopicPartition(raw, 0, 4)], asynchronous=False)
     (numbers,) = partition_numbers(servers, raw, raw)
