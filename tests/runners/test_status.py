@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from runners.__main__ import app
 from runners.commands.status import as_plain, lines
 from runners.flink_rest import Checkpoints
-from runners.job_numbers import Asked, job_numbers
+from runners.job_numbers import job_numbers
 from runners.live import running
 from runners.simulate import Market, MarketConfig
 from runners.stack import Endpoints
@@ -160,13 +160,7 @@ def test_status_names_the_one_of_twelve_partitions_that_is_silent_without_beacon
     raw, silent = topic(prefix="raw"), 11
     options = live.options(stack, topic, raw, tmp_path / "live")
     prefix = options.outputs.topic_prefix
-    asked = Asked(
-        bootstrap_servers=stack.bootstrap_servers,
-        flink_rest=stack.flink_rest,
-        group=options.group,
-        topic=raw,
-        prefix=prefix,
-    )
+    asked = live.asked(stack, options)
     (missing,) = diagnose(job_numbers(asked))
     assert (missing.level, missing.said) == ("failed", f"Flink knows of no job of group {options.group}")
     producer = Producer({"bootstrap.servers": stack.bootstrap_servers, "log_level": 0})
@@ -179,7 +173,7 @@ def test_status_names_the_one_of_twelve_partitions_that_is_silent_without_beacon
     with running(stack, options) as job:
 
         def findings() -> list[str]:
-            return [finding.said for finding in diagnose(job_numbers(asked))]
+            return live.findings(stack, options)
 
         live.wait_until(lambda: any("partition 11 never held" in one for one in findings()), 120, "not named", 1.0)
         live.wait_until(lambda: job_numbers(asked).checkpoints.completed > 1, 120, "no checkpoint", 1.0)
