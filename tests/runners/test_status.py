@@ -121,9 +121,16 @@ def test_checkpoints_that_do_not_come_are_told_after_five_intervals() -> None:
     assert said(checkpoints=replace(old, last_at_ms=NOW_MS - 25_300)) == [
         ("warning", "the newest checkpoint is 25 s old, one is due every 5 s")
     ]
-    assert said(checkpoints=replace(DONE, failed=2, failure="disk full")) == [
-        ("warning", "2 checkpoints failed: disk full")
-    ]
+
+
+def test_checkpoints_that_failed_just_now_are_told_and_those_refused_at_the_start_are_not() -> None:
+    assert said(checkpoints=replace(DONE, failed=8)) == []
+    failed = replace(DONE, failed=2, failure="disk full", failed_at_ms=NOW_MS - 2_000)
+    told = [("warning", "2 checkpoints failed: disk full")]
+    assert said(checkpoints=failed) == told
+    assert said(checkpoints=replace(failed, failed_at_ms=NOW_MS - 25_000)) == told  # every other one may fail
+    assert said(checkpoints=replace(failed, failed_at_ms=NOW_MS - 25_300)) == []
+    assert told[0] in said(checkpoints=replace(failed, failed_at_ms=NOW_MS - 90_000, last_at_ms=NOW_MS - 95_000))
 
 
 def test_lag_is_counted_from_the_oldest_record_where_nothing_was_committed() -> None:
