@@ -48,7 +48,10 @@ class FlinkJob:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """What Flink counts of a job's checkpoints; `last_*` of the newest completed one."""
+    """What Flink counts of a job's checkpoints; `last_*` of the newest completed one.
+
+    Flink counts as failed also what it refused to begin while the job was starting; of those it keeps nothing else.
+    """
 
     completed: int = 0
     failed: int = 0
@@ -56,7 +59,8 @@ class Checkpoints:
     last_at_ms: int | None = None
     last_bytes: int = 0
     last_s: float = 0.0  # from trigger to the last acknowledgement
-    failure: str | None = None  # why the newest failed one failed
+    failed_at_ms: int | None = None  # when the newest failed that had begun; None: none has
+    failure: str | None = None  # and why
 
 
 def ask(flink_rest: str, path: str, method: str = "GET", body: dict[str, Any] | None = None) -> Any:
@@ -109,6 +113,7 @@ def checkpoints_of(flink_rest: str, job: FlinkJob) -> Checkpoints:
         last_at_ms=int(last["latest_ack_timestamp"]) if last else None,
         last_bytes=int(last.get("state_size", 0)),
         last_s=last.get("end_to_end_duration", 0) / MS_PER_S,
+        failed_at_ms=int(failed["failure_timestamp"]) if failed else None,
         failure=failed.get("failure_message"),
     )
 

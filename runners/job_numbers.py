@@ -89,7 +89,7 @@ def partition_numbers(bootstrap_servers: str, topic: str, group: str) -> tuple[P
     committed = committed_offsets(bootstrap_servers, topic, group, list(first))
     end = log.latest()  # last, so that no commit is ahead of it
     open_ = {p: offset for p, offset in committed.items() if first[p] <= offset < end[p]}
-    positions = dict(zip(open_, log.log_times_ms(open_), strict=True))
+    positions = log.log_times_ms(open_)
     return tuple(
         PartitionNumbers(
             partition=partition,

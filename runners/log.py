@@ -1,11 +1,12 @@
 """What lies on a topic: offsets, log times and counts, asked of the broker."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from transforms.read_offsets import Manifest, Stretch
@@ -26,13 +27,17 @@ class LogError(RuntimeError):
     """The topic or the offsets asked for are not there; says what is."""
 
 
-def list_offsets(admin: AdminClient, wanted: Mapping[TopicPartition, OffsetSpec]) -> dict[TopicPartition, Any]:
+def list_offsets(
+    admin: AdminClient,
+    wanted: Mapping[TopicPartition, OffsetSpec],
+    isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+) -> dict[TopicPartition, Any]:
     """Offsets and their log times; asks again while a partition has no leader (a new topic, a broker that left)."""
     if not wanted:
         return {}
     deadline = time.monotonic() + _TIMEOUT_S
     while True:
-        answers = admin.list_offsets(dict(wanted), request_timeout=_TIMEOUT_S)
+        answers = admin.list_offsets(dict(wanted), request_timeout=_TIMEOUT_S, isolation_level=isolation)
         try:
             return {place: answer.result() for place, answer in answers.items()}
         except KafkaException as error:
@@ -68,6 +73,11 @@ class Log:
         """The offset behind the last record of each partition."""
         return {p: result.offset for p, result in self._ask(OffsetSpec.latest()).items()}
 
+    def readable(self) -> dict[int, int]:
+        """The offset behind what a reader is given of each partition: where the oldest open transaction begins."""
+        found = self._ask(OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+        return {p: result.offset for p, result in found.items()}
+
     def newest_ms(self) -> dict[int, int]:
         """The newest log time in each partition, ms since the Unix epoch; -1 for an empty one."""
         return {p: result.timestamp for p, result in self._ask(OffsetSpec.max_timestamp()).items()}
@@ -79,10 +89,13 @@ class Log:
         return {p: result.offset if result.offset >= 0 else ends[p] for p, result in self._ask(spec).items()}
 
     def freeze(self, start: Bound = None, stop: Bound = None) -> Manifest:
-        """The offsets from `start` (inclusive) to `stop` (exclusive), fixed now. LogError when some are gone."""
-        first, end = self.earliest(), self.latest()
-        begins = first | self._bound(start)
-        stops = end | self._bound(stop)
+        """The offsets from `start` (inclusive) to `stop` (exclusive), fixed now, without what transactions still hold.
+
+        LogError when some are gone.
+        """
+        first, end = self.earliest(), self.readable()
+        begins = first | self._bound(start, end)
+        stops = end | self._bound(stop, end)
         for partition, begin in begins.items():
             if begin < first[partition] or stops[partition] > end[partition]:
                 raise LogError(
@@ -90,29 +103,65 @@ class Log:
                     f"asked were {begin} to {stops[partition]}; choose a stretch that retention has kept"
                 )
         stretches = tuple(Stretch(self.topic, p, begins[p], max(begins[p], stops[p])) for p in sorted(begins))
-        newest = max(self.log_times_ms({s.partition: s.stop - 1 for s in stretches if s.stop > s.start}), default=0)
+        newest = max(self._last_times_ms(stretches), default=0)
         whole = {p: begin for p, begin in begins.items() if begin > first[p]}
-        oldest = max(self.log_times_ms(whole), default=0) if whole else 0
+        oldest = max(self.log_times_ms(whole).values(), default=0)
         return Manifest(stretches, oldest * 1_000, newest * 1_000)
 
-    def _bound(self, bound: Bound) -> dict[int, int]:
-        if bound is None:
-            return {}
-        return self.at(bound) if isinstance(bound, datetime) else dict(bound)
+    def _bound(self, bound: Bound, end: Mapping[int, int]) -> dict[int, int]:
+        if isinstance(bound, datetime):
+            return {p: min(offset, end[p]) for p, offset in self.at(bound).items()}
+        return dict(bound or {})
 
-    def _ask(self, spec: OffsetSpec) -> dict[int, Any]:
+    def _ask(self, spec: OffsetSpec, isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED) -> dict[int, Any]:
         wanted = {TopicPartition(self.topic, partition): spec for partition in self.partitions()}
-        return {place.partition: found for place, found in list_offsets(self._admin, wanted).items()}
+        return {place.partition: found for place, found in list_offsets(self._admin, wanted, isolation).items()}
 
-    def log_times_ms(self, offsets: Mapping[int, int]) -> Iterable[int]:
-        """Log times of single records, by partition and offset."""
-        consumer = Consumer({"bootstrap.servers": self._bootstrap_servers, "group.id": "horizon-look", "log_level": 0})
+    def log_times_ms(self, offsets: Mapping[int, int]) -> dict[int, int]:
+        """Log time of the first record at or behind an offset, by partition; also of one that a transaction holds.
+
+        A partition that has none there is left out.
+        """
+        with self._consumer("read_uncommitted") as consumer:
+            found = {p: next(self._times_ms(consumer, p, offset), None) for p, offset in offsets.items()}
+        return {partition: time_ms for partition, time_ms in found.items() if time_ms is not None}
+
+    def _last_times_ms(self, stretches: Iterable[Stretch]) -> Iterator[int]:
+        """Log time of the last record of each stretch that a reader is given: a transaction's mark is none."""
+        with self._consumer("read_committed") as consumer:
+            for stretch in stretches:
+                begin, times = stretch.stop, list[int]()
+                while not times and begin > stretch.start:
+                    begin = max(stretch.start, 2 * begin - stretch.stop - 1)  # 1, 3, 7, ... before its stop
+                    times = list(self._times_ms(consumer, stretch.partition, begin, stretch.stop))
+                yield from times[-1:]
+
+    @contextmanager
+    def _consumer(self, isolation: str) -> Iterator[Consumer]:
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self._bootstrap_servers,
+                "group.id": "horizon-look",
+                "isolation.level": isolation,
+                "enable.partition.eof": True,
+                "log_level": 0,
+            }
+        )
         try:
-            for partition, offset in offsets.items():
-                consumer.assign([TopicPartition(self.topic, partition, offset)])
-                message = consumer.poll(_TIMEOUT_S)
-                if message is None or message.error():
-                    raise LogError(f"{self.topic}[{partition}] gives no record at offset {offset}; check the broker")
-                yield message.timestamp()[1]
+            yield consumer
         finally:
             consumer.close()
+
+    def _times_ms(self, consumer: Consumer, partition: int, start: int, stop: int | None = None) -> Iterator[int]:
+        """Log times of a partition's records from `start` to `stop`, or to its end now."""
+        consumer.assign([TopicPartition(self.topic, partition, start)])
+        while True:
+            message = consumer.poll(_TIMEOUT_S)
+            error = None if message is None else message.error()
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                return
+            if message is None or error is not None:
+                raise LogError(f"{self.topic}[{partition}] gives no record at offset {start}; check the broker")
+            if stop is not None and (message.offset() or 0) >= stop:
+                return
+            yield message.timestamp()[1]

@@ -28,6 +28,7 @@ class MarketConfig:
 
     seed: int = 1
     instruments: int = 48  # spread over the venues; some are traded far more often than others
+    hot_share: float = 0.0  # events of the first instrument, the rest as ever; 0: it too is traded by its rank
     venues: tuple[str, ...] = ("coinbase", "kraken", "binance")  # each third one stamps whole milliseconds
     rate: float = 10_000.0  # events per second of event time, before copies
     count: int | None = None  # records in all, copies included; None: endless
@@ -49,6 +50,8 @@ class MarketConfig:
         rules = [
             (self.instruments >= 1, "instruments", "at least 1"),
             (len(self.venues) >= 1 and all(self.venues), "venues", "at least one name"),
+            # at 1 there would be no events when the hot one is silent
+            (0 <= self.hot_share < 1, "hot_share", "at least 0 and below 1"),
             (self.rate > 0, "rate", "> 0"),
             (self.count is None or self.count >= 0, "count", ">= 0, or none for an endless market"),
             (len(self.mix) == 3 and min(self.mix) >= 0 and sum(self.mix) > 0, "mix", "three weights >= 0, not all 0"),
@@ -84,6 +87,15 @@ class MarketConfig:
         return named
 
 
+def _shares(instruments: int, hot_share: float) -> npt.NDArray[np.float64]:
+    """Of the events, by instrument: falling with its rank, or the first one's as told and the others' by rank."""
+    popularity = 1 / np.arange(1, instruments + 1)
+    if hot_share and instruments > 1:
+        popularity[0] = hot_share / (1 - hot_share) * popularity[1:].sum()
+    shares: npt.NDArray[np.float64] = popularity / popularity.sum()
+    return shares
+
+
 class Flow:
     """Blocks of events in the order of their event times; times are microseconds since the market's start."""
 
@@ -92,8 +104,7 @@ class Flow:
         self._random = np.random.default_rng(config.seed)
         size = config.instruments
         self._faults = Faults(config.faults, config.seed, size, len(config.venues), config.lag_ms * US_PER_MS)
-        popularity = 1 / np.arange(1, size + 1)
-        self._popularity = np.cumsum(popularity / popularity.sum())
+        self._popularity = np.cumsum(_shares(size, config.hot_share))
         self._mix = np.cumsum(np.array(config.mix) / sum(config.mix))
         self._decimals = 10 ** self._random.integers(2, 6, size)  # ticks in one unit of the quote currency
         self._home = self._random.integers(5_000, 500_000, size)  # the price that each one comes back to, ticks

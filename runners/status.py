@@ -160,7 +160,9 @@ def checkpoint_findings(numbers: JobNumbers) -> list[Finding]:
     if known.last_at_ms is not None and (age_s := (numbers.now_ms - known.last_at_ms) / MS_PER_S) > allowed_s:
         said = f"the newest checkpoint is {age_s:,.0f} s old, one is due every {known.interval_s:g} s"
         found.append(Finding("warning", said, remedy))
-    if known.failed:
+    # an old failure is over when a checkpoint was completed since; one of just now may be every other one
+    over_ms = min(known.last_at_ms or 0, numbers.now_ms - round(allowed_s * MS_PER_S))
+    if known.failed_at_ms is not None and known.failed_at_ms >= over_ms:
         cause = f": {known.failure}" if known.failure else ""
         found.append(Finding("warning", f"{known.failed} checkpoints failed{cause}", remedy))
     return found

@@ -3,28 +3,34 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from pipelines.options import MarketDataConfig
 from pipelines.outputs import Outputs
 from runners.compare import read_dataset
+from runners.job_numbers import Asked, job_numbers
 from runners.live import LiveOptions
 from runners.log import Log
 from runners.publish import PublishBatch, publish_batches
-from runners.simulate import Market, MarketConfig, SimulatedBatch, Truth
+from runners.simulate import Market, MarketConfig, Truth
 from runners.stack import Endpoints
+from runners.status import diagnose
+from schemas import avro
 from tests.conftest import TopicFactory
+from tests.simulated import Simulated, identity_texts, sorted_texts
 from tests.testing import Written
 from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, STATS
 from transforms.decode import BEACON_HEADER
+from transforms.topics import TopicNames
 
 HOUR_US = 3_600_000_000
 INTERVALS_S = (1, *MarketDataConfig().intervals_s)
@@ -49,63 +55,59 @@ def places(partition: npt.ArrayLike, offset: npt.ArrayLike) -> Places:
 # ---- logs ------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Simulated:
-    """What the simulator knows about the records it published."""
-
-    truth: Truth = field(default_factory=Truth)
-    newest_us: int = 0  # log time
-    texts: list[pa.Array] = field(default_factory=list)
-
-    def add(self, batch: SimulatedBatch) -> None:
-        self.truth += batch.truth
-        self.newest_us = max(self.newest_us, int(batch.log_time_ms.max()) * 1_000)
-        self.texts.append(_identity_texts(batch.columns.filter(pa.array(~batch.late & ~batch.duplicate))))
-
-    @property
-    def identities(self) -> pa.Array:
-        """Sorted texts of the unique events."""
-        return _sorted(self.texts)
-
-
 def publish_market(
-    servers: str, topic: str, config: MarketConfig, start_us: int, *, paced: bool = False, partition: int | None = None
+    servers: str,
+    topic: str,
+    config: MarketConfig,
+    start_us: int,
+    *,
+    paced: bool = False,
+    partition: int | None = None,
+    keyed: bool = True,
+    known: Simulated | None = None,
 ) -> Simulated:
-    """Publish a simulated market, as fast as the log times go or at once; into one partition if that is named."""
-    known = Simulated()
+    """Publish a simulated market, as fast as the log times go or at once; into one partition if that is named.
+
+    What is known of it is added to `known` where that is given.
+    """
+    known = known or Simulated()
 
     def batches() -> Iterator[PublishBatch]:
         for batch in Market(config, start_us).batches():
             known.add(batch)
-            yield batch.to_publish(start_us if paced else None)
+            ready = batch.to_publish(start_us if paced else None)
+            yield ready if keyed else replace(ready, keys=[None] * len(ready))
 
     publish_batches(servers, topic, batches(), partition=partition)
     return known
 
 
-def publish_ended(servers: str, topic: str, config: MarketConfig) -> Simulated:
+def publish_ended(servers: str, topic: str, config: MarketConfig, *, keyed: bool = True) -> Simulated:
     """A simulated market of the past, whole, and the beacons that end it: every run over it closes every window."""
-    known = publish_market(servers, topic, config, time.time_ns() // 1_000 - 3 * HOUR_US)
+    known = publish_market(servers, topic, config, time.time_ns() // 1_000 - 3 * HOUR_US, keyed=keyed)
     end(servers, topic, known.newest_us + 2 * HOUR_US)
     return known
 
 
 def records(servers: str, topic: str) -> list[Message]:
     """All that lies on a topic now."""
-    ends = Log(servers, topic).latest()
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "tests", "enable.auto.commit": False})
-    found: list[Message] = []
+    settings = {"bootstrap.servers": servers, "group.id": "tests", "enable.auto.commit": False}
+    consumer = Consumer(settings | {"enable.partition.eof": True})
+    left, found = set(Log(servers, topic).partitions()), list[Message]()
     try:
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
-        asked = time.monotonic()
-        while len(found) < sum(ends.values()):
-            messages = consumer.consume(50_000, timeout=0.2)  # waits for that many, or for so long
-            asked = time.monotonic() if messages else asked
-            assert time.monotonic() - asked < 30, f"{topic} gives {len(found)} of {sum(ends.values())} records"
-            found += messages
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in left])
+        heard = time.monotonic()
+        while left:
+            for message in consumer.consume(50_000, timeout=0.2):  # waits for that many, or for so long
+                heard = time.monotonic()
+                if (error := message.error()) is None:
+                    found.append(message)
+                else:
+                    assert error.code() == KafkaError._PARTITION_EOF, error
+                    left.discard(message.partition())
+            assert time.monotonic() - heard < 30, f"{topic} does not come to its end in partitions {left}"
     finally:
         consumer.close()
-    assert not any(message.error() for message in found)
     return found
 
 
@@ -127,17 +129,6 @@ def end(servers: str, topic: str, log_time_us: int) -> None:
     assert producer.flush(30) == 0
 
 
-def _identity_texts(columns: pa.RecordBatch | pa.Table) -> pa.Array:
-    number = pc.cast(columns["event_type"], pa.int32()).cast(pa.utf8())
-    name = pc.coalesce(columns["trade_id"], columns["event_id"])
-    return pc.binary_join_element_wise(columns["exchange"], columns["symbol"], number, name, "|")
-
-
-def _sorted(texts: list[pa.Array]) -> pa.Array:
-    whole = pa.chunked_array(texts).combine_chunks()
-    return whole.take(pc.sort_indices(whole))
-
-
 # ---- runs ---------------------------------------------------------------------------------------------------
 
 
@@ -147,9 +138,35 @@ def options(stack: Endpoints, topic: TopicFactory, raw: str, root: Path) -> Live
     return LiveOptions(topic=raw, group=outputs.topic_prefix, outputs=outputs)
 
 
+def asked(stack: Endpoints, of: LiveOptions) -> Asked:
+    """The question that `horizon status` asks of that job."""
+    group, topic, prefix = of.group, of.topic, of.outputs.topic_prefix
+    servers, rest = stack.bootstrap_servers, stack.flink_rest
+    return Asked(bootstrap_servers=servers, flink_rest=rest, group=group, topic=topic, prefix=prefix)
+
+
+def findings(stack: Endpoints, of: LiveOptions) -> list[str]:
+    """What `horizon status` finds wrong with that job."""
+    return [finding.said for finding in diagnose(job_numbers(asked(stack, of)))]
+
+
+def bars_out(stack: Endpoints, of: LiveOptions, interval_s: int) -> list[dict[str, Any]]:
+    """The bars of an interval that lie on their topic, all versions; `at` is when each was produced."""
+    found = records(stack.bootstrap_servers, TopicNames(of.outputs.topic_prefix).bars(interval_s))
+    return [{"at": message.timestamp()[1] / 1e3, **avro.decode(message.value())[1]} for message in found]
+
+
 def sums(root: Path) -> dict[str, str]:
     """sha256 of every file by its path below the root."""
     return {name: hashlib.sha256(data).hexdigest() for name, data in Written(root).files().items()}
+
+
+def wait_settled(root: Path, records: int, timeout_s: float) -> None:
+    """Until the files account for every record and did not change for 5 s: the bars are written at the same moment."""
+    wait_until(lambda: len(places_in_files(root)) >= records, timeout_s, "records are missing", 1.0)
+    before: dict[str, str] = {}
+    while before != (before := sums(root)):
+        time.sleep(5)
 
 
 def places_in_files(root: Path) -> Places:
@@ -164,7 +181,14 @@ def places_in_files(root: Path) -> Places:
 
 def identities_in_files(root: Path) -> pa.Array:
     """Sorted texts of the unique events in the files."""
-    return _sorted([_identity_texts(read_dataset(root, EVENTS)).combine_chunks()])
+    return sorted_texts([identity_texts(read_dataset(root, EVENTS)).combine_chunks()])
+
+
+def partitions_of_instruments(root: Path) -> dict[tuple[str, str], int]:
+    """In how many partitions each instrument's unique events lie."""
+    events = read_dataset(root, EVENTS).group_by(["exchange", "symbol"]).aggregate([("partition", "count_distinct")])
+    names = zip(events["exchange"].to_pylist(), events["symbol"].to_pylist(), strict=True)
+    return dict(zip(names, events["partition_count_distinct"].to_pylist(), strict=True))
 
 
 def trades_in_bars(root: Path) -> dict[int, int]:

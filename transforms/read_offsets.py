@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from transforms.batches import Header, RawBatch
 
 _BATCH: Final = 10_000
+_WAIT_S: Final = 0.5  # for a full batch: what transactions leave behind counts as offsets, but never comes
 _SILENCE_S: Final = 60.0  # a broker that gives nothing for this long has lost the offsets or its mind
 
 
@@ -82,10 +83,11 @@ def read_stretch(bootstrap_servers: str, stretch: Stretch) -> Iterator[RawBatch]
     )
     try:
         consumer.assign([TopicPartition(stretch.topic, stretch.partition, stretch.start)])
-        position = stretch.start
+        position, silent_s = stretch.start, 0.0
         while position < stretch.stop:
-            messages: list[Any] = consumer.consume(min(_BATCH, stretch.stop - position), timeout=_SILENCE_S)
-            if not messages:
+            messages: list[Any] = consumer.consume(min(_BATCH, stretch.stop - position), timeout=_WAIT_S)
+            silent_s = 0.0 if messages else silent_s + _WAIT_S
+            if silent_s >= _SILENCE_S:
                 raise RuntimeError(
                     f"{stretch.topic}[{stretch.partition}] gives no record at offset {position} in {_SILENCE_S:.0f} s; "
                     "check the broker, then run the replay again"
@@ -95,14 +97,13 @@ def read_stretch(bootstrap_servers: str, stretch: Stretch) -> Iterator[RawBatch]
                 if error := message.error():
                     if error.name() != "_PARTITION_EOF":
                         raise KafkaException(error)
-                    position = max(position, message.offset())
-                elif message.offset() < stretch.stop:
+                    position = max(position, message.offset())  # it may lie behind offsets that hold no record
+                    continue
+                position = message.offset() + 1
+                if position <= stretch.stop:  # else those before it hold no record any more
                     good.append(message)
             if good:
-                position = good[-1].offset() + 1
                 yield batch_of(good)
-            elif messages[-1].error() is None:
-                return  # offsets up to `stop` were compacted away: the next record lies behind it
     finally:
         consumer.close()
 

@@ -29,6 +29,8 @@ horizon simulate --rate 50000 --duration 60 --seed 7
 
 horizon simulate --count 200000 --unpaced --late 0.01 --duplicates 0.05
 
+horizon simulate --instruments 10000 --hot 0.9      (most of it in one partition)
+
 horizon simulate --count 1000 --out market.jsonl   (a file that horizon publish reads)
 
 horizon simulate --count 100000 --unpaced --recorders 2 --gaps 0.01 --future 0.001 --truth truth.json
@@ -46,6 +48,7 @@ def simulate(
     unpaced: Annotated[bool, typer.Option("--unpaced", help="As fast as possible; log times then end at now.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed and options give the same market.")] = _DEFAULT.seed,
     instruments: Annotated[int, typer.Option(help="Instruments, spread over the venues.")] = _DEFAULT.instruments,
+    hot: Annotated[float, typer.Option(help="Share of the first instrument's events; 0: as its rank has it.")] = 0,
     venues: Annotated[str, typer.Option(help="Names of the venues.")] = ",".join(_DEFAULT.venues),
     mix: Annotated[str, typer.Option(help="Weights of TRADE, ORDER_BOOK, TICKER.")] = "0.7,0.2,0.1",
     duplicates: Annotated[float, typer.Option(help="Share sent twice, same id.")] = _DEFAULT.duplicate_share,
@@ -74,8 +77,8 @@ def simulate(
 
     Paced by default: each record is sent when the clock reaches its log time. At the end the true counts are printed
     (unique, duplicates, late, twins), which is what a pipeline must find; --truth keeps them by instrument, for the
-    default limits and --horizon-s. Clocks that are off, silences, gaps, halts, a second recorder and disorder between
-    partitions are off unless asked for.
+    default limits and --horizon-s. A hot instrument, clocks that are off, silences, gaps, halts, a second recorder and
+    disorder between partitions are off unless asked for.
     """
     if count is None and duration is not None:
         count = max(0, round(duration * rate))
@@ -85,6 +88,7 @@ def simulate(
         config = MarketConfig(
             seed=seed,
             instruments=instruments,
+            hot_share=hot,
             venues=tuple(name for name in venues.split(",") if name),
             rate=rate,
             count=count,

@@ -19,7 +19,7 @@ from runners.stack import Endpoints, LocalStack
 from runners.stack.process import is_alive
 from tests import live
 from tests.conftest import TopicFactory
-from tests.live import Simulated
+from tests.simulated import Simulated
 from transforms.topics import TopicNames
 
 MARKET = MarketConfig(seed=11, rate=10_000, count=700_000)

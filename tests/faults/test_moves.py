@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from pipelines.options import MarketDataConfig
 from runners.beacons import Beacons
-from runners.compare import compare
 from runners.group import LiveGroup
 from runners.live import LiveJob, LiveOptions
 from runners.log import Log
@@ -22,9 +20,9 @@ from runners.replay import replay
 from runners.resume import read_note
 from runners.simulate import Market, MarketConfig
 from runners.stack import Endpoints, LocalStack
-from tests import live
+from tests import live, proof
 from tests.conftest import TopicFactory
-from tests.live import Simulated
+from tests.simulated import Simulated
 
 pytestmark = pytest.mark.slow
 
@@ -68,14 +66,8 @@ def follow(group: LiveGroup, until: Callable[[], bool]) -> None:
 
 def assert_all_once(stack: Endpoints, options: LiveOptions, root: Path, known: Simulated) -> None:
     """Every record once, the simulator's identities, and the very content that a replay of the offsets gives."""
-    published = live.places_in_log(stack.bootstrap_servers, options.topic)
-    assert len(published) == known.truth.records
-    np.testing.assert_array_equal(live.places_in_files(root), published)
-    assert live.identities_in_files(root).equals(known.identities)
-    manifest = Log(stack.bootstrap_servers, options.topic).freeze()
-    replay(stack.bootstrap_servers, manifest, root / "replay")
-    verdicts = compare(root, root / "replay", manifest, MarketDataConfig().cell.grace_us)
-    assert [verdict.difference for verdict in verdicts] == [None] * len(verdicts)
+    proof.assert_every_record_once(stack, options.topic, root, known)
+    verdicts = proof.assert_replay_equals(stack, options.topic, root, root / "replay")
     assert verdicts[0].live_rows == known.truth.unique
 
 

@@ -86,20 +86,12 @@ def run_both(stack: Endpoints, topic: TopicFactory, tmp_path: Path) -> Callable[
         options = live.options(stack, topic, log.topic, tmp_path / "live")
         options = replace(options, config=config or options.config)
         with running(stack, options) as job:
-            _wait_settled(tmp_path / "live", len(log.records))
+            live.wait_settled(tmp_path / "live", len(log.records), TIMEOUT_S)
             job.stop(tmp_path / "savepoints")
         replayed = _replayed(stack, log.topic, tmp_path / "replay", config)
         return Runs(log, Written(tmp_path / "live"), replayed, TopicNames(options.outputs.topic_prefix))
 
     return run
-
-
-def _wait_settled(root: Path, records: int) -> None:
-    """Until the files account for every record and did not change for 5 s: the bars are written at the same moment."""
-    live.wait_until(lambda: len(places_written(Written(root))) >= records, TIMEOUT_S, "records are missing", 1.0)
-    before: dict[str, str] = {}
-    while before != (before := live.sums(root)):
-        time.sleep(5)
 
 
 def _replayed(stack: Endpoints, topic: str, root: Path, config: MarketDataConfig | None = None) -> Written:
@@ -173,7 +165,7 @@ def test_real_capture_moved_to_now_and_published_while_the_job_runs_is_what_the_
         plan = schedule(times, time.time_ns() // 1_000, speed=1.0, close_gaps_s=0.005)
         publish_batches(stack.bootstrap_servers, raw, capture_batches(events, plan))
         manifest = KafkaLog(stack.bootstrap_servers, raw).freeze()
-        _wait_settled(tmp_path / "live", len(events))
+        live.wait_settled(tmp_path / "live", len(events), TIMEOUT_S)
         job.stop(tmp_path / "savepoints")
     replay(stack.bootstrap_servers, manifest, tmp_path / "replay")
     # the windows that are open when the log ends have bars in the replay alone

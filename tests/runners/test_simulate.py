@@ -176,6 +176,17 @@ def test_mix_holds() -> None:
     assert truth(replace(CLEAN, mix=(0, 1, 1))).trades == 0
 
 
+def test_hot_instrument_has_its_share_and_the_others_theirs_by_rank() -> None:
+    hot = replace(CLEAN, count=40_000, hot_share=0.9)
+    counts = Counter(key for batch in batches(hot) for key in batch.keys)
+    by_rank = [counts[f"{exchange}|{symbol}".encode()] for exchange, symbol in hot.names()]
+    assert by_rank[0] == pytest.approx(36_000, rel=0.01)
+    others = 1 / np.arange(2, hot.instruments + 1)
+    expected = 4_000 * others / others.sum()
+    np.testing.assert_allclose(by_rank[1:6], expected[:5], rtol=0.2)
+    assert truth(replace(hot, instruments=1, count=100)).unique == 100
+
+
 def test_prices_lie_on_the_grid_and_volumes_are_finite(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         assert row["price"] > 0
@@ -195,6 +206,7 @@ def test_json_lines_are_a_capture_of_the_same_records(market: list[SimulatedBatc
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
+        ("hot_share", 1, "hot_share must be at least 0 and below 1, was 1"),
         ("rate", 0, "rate must be > 0, was 0"),
         ("instruments", 0, "instruments must be at least 1, was 0"),
         ("venues", (), "venues must be at least one name"),

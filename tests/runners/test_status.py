@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from runners.__main__ import app
 from runners.commands.status import as_plain, lines
 from runners.flink_rest import Checkpoints
-from runners.job_numbers import Asked, job_numbers
+from runners.job_numbers import job_numbers
 from runners.live import running
 from runners.simulate import Market, MarketConfig
 from runners.stack import Endpoints
@@ -121,9 +121,16 @@ def test_checkpoints_that_do_not_come_are_told_after_five_intervals() -> None:
     assert said(checkpoints=replace(old, last_at_ms=NOW_MS - 25_300)) == [
         ("warning", "the newest checkpoint is 25 s old, one is due every 5 s")
     ]
-    assert said(checkpoints=replace(DONE, failed=2, failure="disk full")) == [
-        ("warning", "2 checkpoints failed: disk full")
-    ]
+
+
+def test_checkpoints_that_failed_just_now_are_told_and_those_refused_at_the_start_are_not() -> None:
+    assert said(checkpoints=replace(DONE, failed=8)) == []
+    failed = replace(DONE, failed=2, failure="disk full", failed_at_ms=NOW_MS - 2_000)
+    told = [("warning", "2 checkpoints failed: disk full")]
+    assert said(checkpoints=failed) == told
+    assert said(checkpoints=replace(failed, failed_at_ms=NOW_MS - 25_000)) == told  # every other one may fail
+    assert said(checkpoints=replace(failed, failed_at_ms=NOW_MS - 25_300)) == []
+    assert told[0] in said(checkpoints=replace(failed, failed_at_ms=NOW_MS - 90_000, last_at_ms=NOW_MS - 95_000))
 
 
 def test_lag_is_counted_from_the_oldest_record_where_nothing_was_committed() -> None:
@@ -160,13 +167,7 @@ def test_status_names_the_one_of_twelve_partitions_that_is_silent_without_beacon
     raw, silent = topic(prefix="raw"), 11
     options = live.options(stack, topic, raw, tmp_path / "live")
     prefix = options.outputs.topic_prefix
-    asked = Asked(
-        bootstrap_servers=stack.bootstrap_servers,
-        flink_rest=stack.flink_rest,
-        group=options.group,
-        topic=raw,
-        prefix=prefix,
-    )
+    asked = live.asked(stack, options)
     (missing,) = diagnose(job_numbers(asked))
     assert (missing.level, missing.said) == ("failed", f"Flink knows of no job of group {options.group}")
     producer = Producer({"bootstrap.servers": stack.bootstrap_servers, "log_level": 0})
@@ -179,7 +180,7 @@ def test_status_names_the_one_of_twelve_partitions_that_is_silent_without_beacon
     with running(stack, options) as job:
 
         def findings() -> list[str]:
-            return [finding.said for finding in diagnose(job_numbers(asked))]
+            return live.findings(stack, options)
 
         live.wait_until(lambda: any("partition 11 never held" in one for one in findings()), 120, "not named", 1.0)
         live.wait_until(lambda: job_numbers(asked).checkpoints.completed > 1, 120, "no checkpoint", 1.0)

@@ -1,0 +1,72 @@
+"""Where a log stands, on a real broker whose producers use transactions."""
+
+from datetime import UTC, datetime
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from runners.job_numbers import partition_numbers
+from runners.log import Log
+from runners.stack import Endpoints
+from tests.conftest import TopicFactory
+from transforms.read_offsets import read_stretch
+
+NOW_MS = 1_700_000_000_000
+
+
+class Transactions:
+    """A producer of one partition; record n has log time NOW_MS + n."""
+
+    def __init__(self, servers: str, topic: str) -> None:
+        self._producer = Producer({"bootstrap.servers": servers, "transactional.id": topic, "log_level": 0})
+        self._producer.init_transactions(30)
+        self._topic, self._sent = topic, 0
+
+    def begin(self, records: int) -> None:
+        self._producer.begin_transaction()
+        for _ in range(records):
+            self._producer.produce(self._topic, b"", partition=0, timestamp=NOW_MS + self._sent)
+            self._sent += 1
+        assert self._producer.flush(30) == 0
+
+    def commit(self) -> None:
+        self._producer.commit_transaction(30)
+
+    def abort(self) -> None:
+        self._producer.abort_transaction(30)
+
+
+@pytest.fixture
+def raw(topic: TopicFactory) -> str:
+    return topic(partitions=1, config={"retention.ms": "-1"})
+
+
+def test_a_log_that_ends_with_the_mark_of_a_transaction_is_frozen_and_read_to_its_end(
+    stack: Endpoints, raw: str
+) -> None:
+    log, producer = Log(stack.bootstrap_servers, raw), Transactions(stack.bootstrap_servers, raw)
+    producer.begin(3)
+    producer.commit()
+    producer.begin(2)
+    producer.abort()
+    manifest = log.freeze()
+    (stretch,) = manifest.stretches
+    assert (stretch.start, stretch.stop) == (0, 7)
+    assert manifest.newest_log_time_us == (NOW_MS + 2) * 1_000  # of what a reader is given
+    assert [len(batch) for batch in read_stretch(stack.bootstrap_servers, stretch)] == [3]
+
+
+def test_what_an_open_transaction_holds_is_seen_as_lag_and_is_not_frozen(stack: Endpoints, raw: str) -> None:
+    servers = stack.bootstrap_servers
+    log, producer = Log(servers, raw), Transactions(servers, raw)
+    producer.begin(3)
+    producer.commit()
+    producer.begin(2)
+    (stretch,) = log.freeze().stretches
+    assert (stretch.start, stretch.stop) == (0, 4)
+    assert log.freeze(stop=datetime(2030, 1, 1, tzinfo=UTC)).stretches == (stretch,)
+    group = Consumer({"bootstrap.servers": servers, "group.id": raw})
+    group.commit(offsets=[TopicPartition(raw, 0, 4)], asynchronous=False)
+    (numbers,) = partition_numbers(servers, raw, raw)
+    assert (numbers.end, numbers.lag, numbers.position_ms) == (6, 2, NOW_MS + 3)
+    producer.abort()
