@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from pipelines.options import MarketDataConfig
 from pipelines.outputs import Outputs
 from runners.compare import read_dataset
+from runners.flink_rest import job_of, watermark_ms
 from runners.job_numbers import Asked, job_numbers
 from runners.live import LiveOptions
 from runners.log import Log
@@ -25,6 +26,7 @@ from runners.simulate import Market, MarketConfig, Truth
 from runners.stack import Endpoints
 from runners.status import diagnose
 from schemas import avro
+from schemas.units import US_PER_MS
 from tests.conftest import TopicFactory
 from tests.simulated import Simulated, identity_texts, sorted_texts
 from tests.testing import Written
@@ -161,12 +163,21 @@ def sums(root: Path) -> dict[str, str]:
     return {name: hashlib.sha256(data).hexdigest() for name, data in Written(root).files().items()}
 
 
-def wait_settled(root: Path, records: int, timeout_s: float) -> None:
-    """Until the files account for every record and did not change for 5 s: the bars are written at the same moment."""
+def wait_settled(stack: Endpoints, options: LiveOptions, records: int, log_time_us: int, timeout_s: float) -> None:
+    """Until the files account for every record and the clock of each step has come to that log time.
+
+    What is due by then is in the files when the job is stopped: a step's clock waits for what the step still writes.
+    """
+    root = Path(options.outputs.files_root or "")
     wait_until(lambda: len(places_in_files(root)) >= records, timeout_s, "records are missing", 1.0)
-    before: dict[str, str] = {}
-    while before != (before := sums(root)):
-        time.sleep(5)
+
+    def passed() -> bool:
+        job = job_of(stack.flink_rest, options.group)
+        assert job is not None
+        clock_ms = watermark_ms(stack.flink_rest, job)
+        return clock_ms is not None and clock_ms >= log_time_us // US_PER_MS - 1
+
+    wait_until(passed, timeout_s, f"the job's clock does not come to {log_time_us} us", 1.0)
 
 
 def places_in_files(root: Path) -> Places:

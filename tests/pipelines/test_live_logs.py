@@ -86,7 +86,7 @@ def run_both(stack: Endpoints, topic: TopicFactory, tmp_path: Path) -> Callable[
         options = live.options(stack, topic, log.topic, tmp_path / "live")
         options = replace(options, config=config or options.config)
         with running(stack, options) as job:
-            live.wait_settled(tmp_path / "live", len(log.records), TIMEOUT_S)
+            live.wait_settled(stack, options, len(log.records), newest_us + live.HOUR_US, TIMEOUT_S)
             job.stop(tmp_path / "savepoints")
         replayed = _replayed(stack, log.topic, tmp_path / "replay", config)
         return Runs(log, Written(tmp_path / "live"), replayed, TopicNames(options.outputs.topic_prefix))
@@ -164,8 +164,9 @@ def test_real_capture_moved_to_now_and_published_while_the_job_runs_is_what_the_
     with running(stack, options) as job, Beacons(stack.bootstrap_servers, raw):
         plan = schedule(times, time.time_ns() // 1_000, speed=1.0, close_gaps_s=0.005)
         publish_batches(stack.bootstrap_servers, raw, capture_batches(events, plan))
-        manifest = KafkaLog(stack.bootstrap_servers, raw).freeze()
-        live.wait_settled(tmp_path / "live", len(events), TIMEOUT_S)
+        kafka_log = KafkaLog(stack.bootstrap_servers, raw)
+        manifest, newest_ms = kafka_log.freeze(), max(kafka_log.newest_ms().values())
+        live.wait_settled(stack, options, len(events), newest_ms * 1_000, TIMEOUT_S)
         job.stop(tmp_path / "savepoints")
     replay(stack.bootstrap_servers, manifest, tmp_path / "replay")
     # the windows that are open when the log ends have bars in the replay alone

@@ -104,7 +104,7 @@ def test_bars_wait_for_a_partition_that_is_five_minutes_behind_and_nothing_is_lo
         assert clock_us - 2 * US_PER_S < newest_bar_end_us(stack, options) + grace_us <= clock_us
         hanging.commit()
         live.end(servers, raw, known.newest_us + 12 * US_PER_S)  # a file waits for up to 10 s
-        live.wait_settled(tmp_path / "live", known.truth.records, TIMEOUT_S)
+        live.wait_settled(stack, options, known.truth.records, known.newest_us + 12 * US_PER_S, TIMEOUT_S)
         assert not any("behind" in said for said in live.findings(stack, options))
         job.stop(tmp_path / "savepoints")
     proof.assert_every_record_once(stack, raw, tmp_path / "live", known)
