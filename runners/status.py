@@ -143,7 +143,8 @@ def _clock(numbers: JobNumbers) -> list[Finding]:
         oldest_ms = held[0].position_ms or 0
         far_s = (numbers.newest_ms - oldest_ms) / MS_PER_S
         said = f"{names} {_are(held)} far behind and all bars wait: {far_s:,.0f} s of log time, {held[0].lag:,} records"
-        return [Finding("warning", said, "wait, or raise --parallelism; uneven keys load one partition")]
+        remedy = "wait, or raise --parallelism; uneven keys load one partition, an open transaction holds it up"
+        return [Finding("warning", said, remedy)]
     silent_s = (numbers.newest_ms - held[0].newest_ms) / MS_PER_S
     said = f"{names} {_are(held)} silent for {silent_s:,.0f} s without beacons; a job started since waits for a record"
     return [Finding("warning", said, "write beacons: `horizon live` does, unless told --no-beacons")]
