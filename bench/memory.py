@@ -1,6 +1,6 @@
 """Memory of the live job over time: every process of the stack, and the size of the job's state.
 
-    python -m bench.memory --rate 20000 --minutes 20 --plot docs/memory.svg
+    python -m bench.memory --rate 20000 --minutes 20 --plot docs/memory-20000.svg
 
 A process of its own publishes the market in real time. Memory is what a process has for itself (bench/processes.py);
 the state is that of the newest checkpoint. What each grew by is told for the second half of the run.
