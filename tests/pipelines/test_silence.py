@@ -48,7 +48,7 @@ def test_bars_of_the_time_before_a_silence_come_out_in_it_and_what_follows_is_ri
         assert waiting == set(), f"bars of these intervals are not all out after {SILENCE_S:.0f} s of silence"
         assert said == []
         live.publish_market(servers, raw, replace(MARKET, seed=52), time.time_ns() // 1_000, paced=True, known=known)
-        live.wait_settled(tmp_path / "live", known.truth.records, TIMEOUT_S)
+        live.wait_settled(stack, options, known.truth.records, known.newest_us, TIMEOUT_S)
         assert live.findings(stack, options) == []
         job.stop(tmp_path / "savepoints")
     proof.assert_every_record_once(stack, raw, tmp_path / "live", known)
@@ -69,7 +69,7 @@ def test_status_names_eleven_empty_partitions_and_beacons_bring_what_waited_for_
         live.wait_until(lambda: any(said.startswith(empty) for said in live.findings(stack, options)), 60, "not named")
         assert not any(live.bars_out(stack, options, interval_s) for interval_s in live.INTERVALS_S)
         with Beacons(servers, raw):
-            live.wait_settled(tmp_path / "live", known.truth.records, TIMEOUT_S)
+            live.wait_settled(stack, options, known.truth.records, known.newest_us, TIMEOUT_S)
         assert trades_out(stack, options, 1) == known.truth.trades
         live.wait_until(lambda: live.findings(stack, options) == [], 60, "something is still found")
         job.stop(tmp_path / "savepoints")
