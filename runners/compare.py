@@ -13,6 +13,7 @@ import pyarrow.dataset as ds
 from schemas.units import US_PER_S
 from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, STATS, Dataset
 from transforms.read_offsets import Manifest
+from transforms.roll_up import is_stat
 from transforms.sessions import SessionTimes
 
 _KEYS: Final = {
@@ -89,7 +90,7 @@ def _stretches(
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     """From when to when in microseconds the log says what is in each window: in a session by the silences around it."""
     start, end = (windows[name].cast(pa.int64()) for name in ("window_start", "window_end"))
-    if "kind" not in windows.schema.names or not pc.any(of_sessions := pc.equal(windows["kind"], "session")).as_py():
+    if not is_stat(windows) or not pc.any(of_sessions := pc.equal(windows["kind"], "session")).as_py():
         return start, end
     if sessions is None:
         raise CompareError("the files hold sessions: name --session-gap-s as both runs had it")

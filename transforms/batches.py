@@ -218,6 +218,15 @@ def unpack_binary(lengths: memoryview, data: memoryview) -> pa.BinaryArray:
     )
 
 
+def ipc_bytes(batch: pa.RecordBatch) -> bytes:
+    """An Arrow batch as an IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    found: bytes = sink.getvalue().to_pybytes()
+    return found
+
+
 class _EventBatchCoder(beam.coders.Coder):
     """EventBatch as bytes between stages."""
 
@@ -238,10 +247,7 @@ class ArrowBatchCoder(beam.coders.Coder):
     """pa.RecordBatch as an Arrow IPC stream between stages; the schema travels along."""
 
     def encode(self, value: pa.RecordBatch) -> bytes:
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, value.schema) as stream:
-            stream.write_batch(value)
-        return bytes(sink.getvalue())
+        return ipc_bytes(value)
 
     def decode(self, encoded: bytes) -> pa.RecordBatch:
         with pa.ipc.open_stream(encoded) as stream:

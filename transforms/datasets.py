@@ -5,7 +5,6 @@ to it: uniting is idempotent, so a row written twice after a crash, or a later v
 what it adds.
 """
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -62,14 +61,6 @@ def _in_order(table: pa.Table, names: Sequence[str]) -> bool:
             return False
         undecided &= pc.equal(before, after).to_numpy(zero_copy_only=False)
     return True
-
-
-def ipc_bytes(batch: pa.RecordBatch) -> bytes:
-    """An Arrow batch as an IPC stream."""
-    out = io.BytesIO()
-    with pa.ipc.new_stream(out, batch.schema) as stream:
-        stream.write_batch(batch)
-    return out.getvalue()
 
 
 def _ipc_table(pieces: Sequence[bytes]) -> pa.Table:

@@ -34,9 +34,9 @@ from apache_beam.transforms.userstate import (
 from apache_beam.utils.timestamp import Timestamp
 
 from schemas.units import US_PER_S
-from transforms.batches import EventBatch
+from transforms.batches import EventBatch, ipc_bytes
 from transforms.cell import CellKey
-from transforms.datasets import Dataset, ipc_bytes
+from transforms.datasets import Dataset
 from transforms.event_rows import pack_events
 from transforms.fault_points import fault_point
 from transforms.metrics import count

@@ -45,7 +45,7 @@ def fixed(length_s: int) -> Span:
     return Span(length_s, length_s)
 
 
-def is_stat(records: pa.RecordBatch) -> bool:
+def is_stat(records: pa.RecordBatch | pa.Table) -> bool:
     """Whether these are STAT records; else they are BAR records."""
     return "kind" in records.schema.names
 

@@ -14,7 +14,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.coders import BytesCoder
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagRuntimeState, BagStateSpec, RuntimeTimer, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
@@ -22,7 +21,7 @@ from apache_beam.utils.timestamp import Timestamp
 from schemas.stat import STAT
 from schemas.units import US_PER_S
 from transforms.bar_columns import BARS, vwaps
-from transforms.datasets import ipc_bytes
+from transforms.batches import ArrowBatchCoder
 from transforms.metrics import count
 from transforms.roll_up import BAR_KIND, Parts, Span, fixed, instrument_codes, newest, rolled
 from transforms.window_columns import COMMON, WindowColumns
@@ -81,7 +80,7 @@ def session_stats(runs: pa.RecordBatch) -> pa.RecordBatch:
 
 
 class _CloseSessions(beam.DoFn):
-    RUNS = BagStateSpec("runs", BytesCoder())
+    RUNS = BagStateSpec("runs", ArrowBatchCoder())
     CLOSE = TimerSpec("close_sessions", TimeDomain.WATERMARK)
 
     def __init__(self, times: SessionTimes) -> None:
@@ -93,7 +92,7 @@ class _CloseSessions(beam.DoFn):
         runs: BagRuntimeState = beam.DoFn.StateParam(RUNS),
         close: RuntimeTimer = beam.DoFn.TimerParam(CLOSE),
     ) -> None:
-        runs.add(ipc_bytes(element[1]))
+        runs.add(element[1])
         due_us = pc.max(element[1]["window_end"]).value + self._wait_us
         close.set(Timestamp(micros=due_us), dynamic_timer_tag=str(due_us))  # a timer each: one would only be moved on
 
@@ -104,17 +103,16 @@ class _CloseSessions(beam.DoFn):
         at: Timestamp = beam.DoFn.TimestampParam,
         runs: BagRuntimeState = beam.DoFn.StateParam(RUNS),
     ) -> Iterator[ShardRecords]:
-        chunks = list(runs.read())
-        if not chunks:
+        batches = list(runs.read())
+        if not batches:
             return
-        batches = [pa.ipc.open_stream(chunk).read_next_batch() for chunk in chunks]
         joined = join_runs(newest(batches), self._gap_s) if len(batches) > 1 else batches[0]
         over = pc.less_equal(joined["window_end"].cast(pa.int64()), at.micros - self._wait_us)
         final, still_open = joined.filter(over), joined.filter(pc.invert(over))
         if len(final) or len(batches) > 1:  # else nothing is to be changed
             runs.clear()
             if len(still_open):
-                runs.add(ipc_bytes(still_open))
+                runs.add(still_open)
         if len(final):
             count("stats_published", len(final))
             stats = session_stats(final)

@@ -11,8 +11,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from runners.compare import read_dataset
@@ -27,10 +29,12 @@ from tests import live
 from tests.conftest import TopicFactory
 from tests.faults.faults import FAULTS
 from tests.faults.frame import LEFT, MARKET, TIMEOUT_S, Case, Scene, Silence
-from transforms.datasets import BARS
+from transforms.datasets import BARS, STATS, Dataset
 from transforms.topics import TopicNames
 
 pytestmark = pytest.mark.slow
+
+Row = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
 RUNS = int(os.environ.get("HORIZON_FAULT_RUNS", "1"))
@@ -42,6 +46,14 @@ class Run:
 
     root: Path
     prefix: str
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What was published, and where it lies in the log."""
+
+    places: npt.NDArray[np.int64]
+    values: frozenset[bytes]
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +72,13 @@ def calm(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Run:
         print(f"without a fault: {MARKET.count:,} records in {case.wait_complete(root):.1f} s")
         job.stop(case.savepoints)
     return Run(root, options.group)
+
+
+@pytest.fixture(scope="module")
+def sent(case: Case) -> Sent:
+    servers = case.places.bootstrap_servers
+    values = frozenset(message.value() for message in live.records(servers, case.topic))
+    return Sent(live.places_in_log(servers, case.topic), values)
 
 
 def struck(name: str, case: Case, root: Path, seed: str) -> Run:
@@ -165,10 +184,9 @@ def test_files_are_those_of_a_run_without_a_fault(calm: Run, faulty: Run) -> Non
     assert live.sums(faulty.root) == live.sums(calm.root)
 
 
-def test_every_record_is_found_exactly_once(case: Case, faulty: Run) -> None:
-    published = live.places_in_log(case.places.bootstrap_servers, case.topic)
-    assert len(published) == case.known.truth.records
-    np.testing.assert_array_equal(live.places_in_files(faulty.root), published)
+def test_every_record_is_found_exactly_once(case: Case, sent: Sent, faulty: Run) -> None:
+    assert len(sent.places) == case.known.truth.records
+    np.testing.assert_array_equal(live.places_in_files(faulty.root), sent.places)
 
 
 def test_no_half_written_file_is_left(faulty: Run) -> None:
@@ -179,33 +197,38 @@ def test_identities_are_the_simulators(case: Case, faulty: Run) -> None:
     assert live.identities_in_files(faulty.root).equals(case.known.identities)
 
 
-def test_newest_version_of_each_bar_on_the_topics_is_the_one_in_the_files(case: Case, faulty: Run) -> None:
-    newest: dict[bytes, dict[str, object]] = {}
-    last: dict[bytes, dict[str, object]] = {}
-    for interval_s in live.INTERVALS_S:
-        for message in live.records(case.places.bootstrap_servers, TopicNames(faulty.prefix).bars(interval_s)):
-            key = message.key()
+@pytest.mark.parametrize("dataset", [BARS, STATS], ids=lambda dataset: dataset.name)
+def test_newest_version_of_a_key_on_the_topics_is_the_one_in_the_files(
+    case: Case, faulty: Run, dataset: Dataset
+) -> None:
+    names = TopicNames(faulty.prefix)
+    topics = [names.bars(interval_s) for interval_s in live.INTERVALS_S] if dataset is BARS else [names.stats]
+    newest: dict[tuple[str, bytes], Row] = {}
+    last: dict[tuple[str, bytes], Row] = {}
+    for topic in topics:
+        for message in live.records(case.places.bootstrap_servers, topic):
+            key = topic, message.key()
             last[key] = avro.decode(message.value())[1]
             if key not in newest or last[key]["version"] > newest[key]["version"]:
                 newest[key] = last[key]
     assert last == newest, "what compaction keeps is not the highest version"
-    in_files = read_dataset(faulty.root, BARS).to_pylist()
-    ordered = sorted(newest.values(), key=bar_order)
-    assert ordered == sorted(in_files, key=bar_order)
+    in_files = read_dataset(faulty.root, dataset).to_pylist()
+    assert sorted(newest.values(), key=window_order) == sorted(in_files, key=window_order)
 
 
-def bar_order(row: dict[str, object]) -> tuple[object, ...]:
-    return row["interval_s"], row["window_start"], row["exchange"], row["symbol"]
+def window_order(row: Row) -> tuple[object, ...]:
+    return row.get("kind", ""), row["interval_s"], row["window_start"], row["exchange"], row["symbol"]
 
 
-def test_unique_events_on_the_topic_are_the_published_ones_each_under_one_key(case: Case, faulty: Run) -> None:
+def test_unique_events_on_the_topic_are_the_published_ones_each_under_one_key(
+    case: Case, sent: Sent, faulty: Run
+) -> None:
     servers = case.places.bootstrap_servers
     values: dict[bytes, bytes] = {}
     for message in live.records(servers, TopicNames(faulty.prefix).unique):
         assert values.setdefault(message.key(), message.value()) == message.value(), "one key with two contents"
     assert len(values) == case.known.truth.unique
-    sent = {message.value() for message in live.records(servers, case.topic)}
-    assert set(values.values()) <= sent
+    assert set(values.values()) <= sent.values
     assert len(set(values.values())) == len(values)
 
 
