@@ -70,7 +70,7 @@ class FlinkRun:
             "--object_reuse",
             "--faster_copy",
             "--beam_plugins=transforms.kafka_chunks",  # workers must know coder and input before they build a bundle
-            "--beam_plugins=transforms.state_sizes",  # the cache measures our state at a cost that fits 5 ms bundles
+            "--beam_plugins=transforms.beam_worker",  # what the worker does for each bundle must be cheap
             "--experiments=beam_fn_api",
         ]
         if self.savepoint:

@@ -20,7 +20,7 @@ from pipelines.outputs import Outputs, write
 from runners.direct import FLAGS
 from schemas.market_data_pb2 import MarketDataEvent
 from tests.oracle import Place, Sent
-from transforms import state_sizes  # noqa: F401  (as the workers on Flink do: most of a small run would be measuring)
+from transforms import beam_worker  # noqa: F401  (as the workers on Flink do: most of a small run would be measuring)
 from transforms.batches import Header, RawBatch
 
 TOPIC = "md.events.raw"

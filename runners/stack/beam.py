@@ -60,7 +60,8 @@ def jobserver_spec(ports: Ports, master: str, conf_dir: Path, classpath: tuple[P
 def workers_spec(port: int, root: Path, import_root: Path) -> ProcessSpec:
     """The pool of Python workers: this very interpreter, with the checkout importable."""
     boot = write_boot(root)
-    environment = {"PYTHONPATH": str(import_root)}
+    # two arenas: in one for each of its 40 threads, a worker's free memory is what the next thread cannot use
+    environment = {"PYTHONPATH": str(import_root), "MALLOC_ARENA_MAX": "2"}
     return ProcessSpec(
         "workers", (sys.executable, "-m", "runners.stack.worker_pool", str(port), str(boot)), environment
     )
