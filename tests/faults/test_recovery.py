@@ -171,7 +171,7 @@ RUN_WITH: dict[str, Callable[[str, Case, Path, str], Run]] = {
     "JobManager killed": resubmitted,
     "client killed": orphaned,
 }
-EVERY_RUN = [(name, number) for name in RUN_WITH for number in range(RUNS)]
+EVERY_RUN = [(name, number) for number in range(RUNS) for name in RUN_WITH]
 
 
 @pytest.fixture(scope="module", params=EVERY_RUN, ids=lambda run: f"{run[0]}-{run[1]}".replace(" ", "-"))
