@@ -79,14 +79,12 @@ class _CellState:
 
     def known(self) -> list[Words]:
         """What was read before."""
-        return [] if self.is_new else [dedup.seen_from_bytes(chunk) for chunk in self._seen.read()]
+        return [dedup.seen_from_bytes(chunk) for chunk in self._seen.read()]
 
     def add(self, batch: EventBatch, known: list[Words]) -> None:
         """Remember rows; `known` is what was remembered so far. What can be folded waits for that."""
         if self.is_new:
             self._folded.write(b"")
-            self._pending.clear()  # nothing is there; but now the worker knows, and never asks for what it adds itself
-            self._seen.clear()
         seen = dedup.seen_rows(batch.rows)
         if len(known) >= _MAX_CHUNKS:
             self._seen.clear()

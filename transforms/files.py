@@ -182,8 +182,6 @@ def _write_file(root: str, dataset: Dataset, grace_us: int) -> beam.DoFn:
             piece = element[1]
             due_us = struct.unpack_from("<q", piece)[0] + grace_us
             waiting_us = due.read()
-            if waiting_us is None:
-                rows.clear()  # nothing is there; but now the worker knows, and never asks for what it adds itself
             if waiting_us is None or due_us < waiting_us:
                 due.write(due_us)
                 write.set(Timestamp(micros=due_us))

@@ -81,7 +81,6 @@ class _Window:
     def add(self, records: pa.RecordBatch) -> None:
         if self.is_new:
             self._published.write(b"")
-            self._parts.clear()  # nothing is there; but now the worker knows, and never asks for what it adds itself
         self._parts.add(records)
 
     def grown(self, fold: Callable[[Parts], list[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
