@@ -83,9 +83,8 @@ def test_a_write_that_the_runner_refuses_fails_the_bundle() -> None:
         committed(Runner(answered_after=2, error="no room"), keys=1)
 
 
-def test_a_bundle_starts_no_thread_and_its_counters_still_count() -> None:
-    counters = CounterFactory()
-    sampler = statesampler.StateSampler("stage", counters)
+def test_a_bundle_starts_no_thread_and_the_next_can_follow() -> None:
+    sampler = statesampler.StateSampler("stage", CounterFactory())
     threads = threading.active_count()
     sampler.start()
     assert threading.active_count() == threads
