@@ -21,21 +21,25 @@ from transforms.windows import FoldWindows, RollUp, ShardRecords
 class MarketData(NamedTuple):
     """What the graph gives."""
 
-    events: beam.PCollection[tuple[CellKey, EventBatch]]  # unique ones at once; later copies marked `copy`
+    events: beam.PCollection[tuple[CellKey, EventBatch]]  # unique ones, at once; their files are the cells' own
     bars: beam.PCollection[ShardRecords]  # of 1 s and of the larger intervals
     stats: beam.PCollection[ShardRecords]  # likewise, and of sliding windows and sessions
     late: beam.PCollection[pa.RecordBatch]
     rejects: beam.PCollection[pa.RecordBatch]
 
 
-def build(raw: beam.PCollection[RawBatch], config: MarketDataConfig) -> MarketData:
+def build(raw: beam.PCollection[RawBatch], config: MarketDataConfig, files_root: str | None = None) -> MarketData:
     """Records in; unique events, bars, stats and every late or refused record out (docs/specs/market_data.md)."""
     cell, times = config.cell, config.windows
     decoded = raw | "DecodeEvents" >> DecodeEvents(config.limits.max_value_bytes)  # .good DecodedBatch, .bad REJECT
     checked = decoded.good | "CheckEvents" >> CheckEvents(config.limits)  # .good EventBatch, .bad REJECT
     judged = checked.good | "JudgeLateness" >> JudgeLateness(cell.horizon_us)  # .on_time EventBatch, .late LATE
     pieces = judged.on_time | "SplitByCell" >> SplitByCell(cell.shards)  # (CellKey, EventBatch)
-    folded = pieces | "FoldCells" >> FoldCells(cell)  # .events, .bars and .stats of 1 s, .late, .bad
+    folded = pieces | "FoldCells" >> FoldCells(cell, files_root)  # .events, .bars and .stats of 1 s, .late, .bad
+    folded = folded._replace(  # HACK until windows
+        bars=folded.bars | "H1" >> beam.Filter(lambda e: e[1].column("interval_s")[0].as_py() == 1),
+        stats=folded.stats | "H2" >> beam.Filter(lambda e: e[1].column("interval_s")[0].as_py() == 1),
+    )
     seconds = (folded.bars, folded.stats) | "GatherSeconds" >> beam.Flatten()
     windows = seconds | "RollUp" >> RollUp(config.intervals_s, times)  # (shard, BAR or STAT), those of 1 s too
     sliding = folded.bars | "Slide" >> FoldWindows("slide", slide_bars, SLIDING, times)  # (shard, STAT)

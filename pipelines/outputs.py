@@ -21,7 +21,6 @@ def write(market: MarketData, outputs: Outputs, grace_us: int) -> None:
     """Apply the sinks that `outputs` names. grace_us: microseconds of the log's clock before a file is written."""
     if (root := outputs.files_root) is not None:
         wait = grace_us + 100_000  # the last bars of a window are under way for some milliseconds
-        _ = market.events | "WriteEvents" >> WriteFiles(root, datasets.EVENTS, wait, files.event_pieces)
         _ = market.bars | "WriteBars" >> WriteFiles(root, datasets.BARS, wait, files.window_pieces)
         _ = market.stats | "WriteStats" >> WriteFiles(root, datasets.STATS, wait, files.window_pieces)
         _ = market.late | "WriteLate" >> WriteFiles(root, datasets.LATE_EVENTS, wait, files.late_pieces)

@@ -14,7 +14,7 @@ from transforms import topics
 from transforms.batches import EventBatch
 from transforms.check import Limits, check
 from transforms.decode import BEACON_HEADER, decode
-from transforms.event_rows import event_table, pack_events
+from transforms.event_rows import event_table
 from transforms.late import late_rows
 from transforms.topics import TopicNames
 
@@ -106,4 +106,4 @@ def assert_outputs_take(good: EventBatch | None, refused: Sequence[pa.RecordBatc
     decoded = [avro.decode(message["value"])[1] for message in messages]
     np.testing.assert_equal(decoded, late.to_pylist())  # NaN equals NaN
     assert len(topics.unique_events(((0, 0), good), NAMES, lambda _: 12)[1]) == len(good)
-    assert len(event_table([pack_events(good)])) == len(good)
+    assert len(event_table([good])) == len(good)

@@ -1,4 +1,4 @@
-"""Bars: their columns, and those of 1 s from what a cell has folded."""
+"""Bars: their columns, and those from what a cell has folded."""
 
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 from schemas.bar import BAR
 from transforms.exact import half_even
 from transforms.seconds import Seconds
-from transforms.window_columns import COMMON, Big, Layout, WindowColumns, second_columns
+from transforms.window_columns import COMMON, Big, Layout, WindowColumns, cell_columns
 
 
 def vwaps(notional_e18: Big, volume_e9: Big) -> list[int | None]:
@@ -39,6 +39,6 @@ BARS: Final = Layout(
 )
 
 
-def second_bar_batch(second: int, folded: Seconds, chosen: npt.NDArray[np.int64]) -> pa.RecordBatch:
-    """The chosen trades of a cell (indices into folded.rows) as BAR records of 1 s; `second` counts from the epoch."""
-    return second_columns(second, folded, chosen, BARS).to_batch(BARS, 1)
+def bar_batch(start_s: int, folded: Seconds, chosen: npt.NDArray[np.int64], interval_s: int) -> pa.RecordBatch:
+    """The chosen trades of a cell (indices into folded.rows) as BAR records; start in s since the epoch."""
+    return cell_columns(start_s, folded, chosen, BARS).to_batch(BARS, interval_s)

@@ -8,7 +8,7 @@ call) would cost more than the data; text fields are read from the bytes again w
 import pickle
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
@@ -28,6 +28,7 @@ EVENT_ROW = np.dtype(
         ("event_type", "<i4"),  # the enum's number, also an unknown one
         ("event_time_us", "<i8"),
         ("log_time_us", "<i8"),  # Kafka timestamp
+        ("clock_us", "<i8"),  # newest log time of the partition up to this record
         ("partition", "<i4"),
         ("offset", "<i8"),
         ("price_e9", "<i8"),
@@ -38,7 +39,7 @@ EVENT_ROW = np.dtype(
         ("identity_hi", "<u8"),
         ("identity_lo", "<u8"),
         ("content", "<u8"),  # hash of what must be equal in two copies of one identity
-        ("copy", "<u4"),  # 1: another record of an identity that was read before; set by the cell
+        ("verdict", "<u4"),  # of the dedup, set by the cell; see dedup.py
     ]
 )
 
@@ -112,6 +113,23 @@ class EventBatch:
             self.topic, instruments, rows, self.values.slice(start, length), self.keys.slice(start, length), headers
         )
 
+    def with_verdicts(self, verdicts: npt.NDArray[np.uint8]) -> "EventBatch":
+        """The same batch with these verdicts, a row each; rows may be a view of bytes that must not change."""
+        rows = self.rows.copy()
+        rows["verdict"] = verdicts
+        return replace(self, rows=rows)
+
+    @staticmethod
+    def concat(batches: Sequence["EventBatch"]) -> "EventBatch":
+        """The events of at least one batch of one topic, in order."""
+        instruments, rows = joined([(batch.instruments, batch.rows) for batch in batches])
+        headers, before = {}, 0
+        for batch in batches:
+            headers.update({before + row: found for row, found in batch.headers.items()})
+            before += len(batch)
+        values, keys = (pa.concat_arrays([getattr(b, name) for b in batches]) for name in ("values", "keys"))
+        return EventBatch(batches[0].topic, instruments, rows, values, keys, headers)
+
     def raw(self) -> RawBatch:
         """The records as they were read."""
         rows = self.rows
@@ -154,6 +172,12 @@ class EventBatch:
             unpack_binary(parts[4], parts[5]),
             headers,
         )
+
+
+def packed_rows(data: bytes) -> tuple[list[Instrument], Rows]:
+    """Only instruments and rows of EventBatch.to_bytes(); the rows are a view."""
+    topic, size = struct.unpack_from("<2I", data)
+    return unpack_rows(memoryview(data)[28 + topic : 28 + topic + size])
 
 
 def pack_rows(instruments: Sequence[Instrument], rows: Rows) -> bytes:

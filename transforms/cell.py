@@ -1,8 +1,9 @@
-"""The cell: one shard in one event second, where duplicates are dropped and 1 s bars and stats are built.
+"""The cell: one shard in one file window of event time, from which everything of that window is made.
 
-All need the same key and the same state, so they share one crossing; their logic is in dedup.py and seconds.py.
-The step lives in the global window and holds its own event-time timers: windowed state with allowed lateness would
-hold back everything after it (docs/facts.md).
+Duplicates, 1 s and 10 s bars and stats and the event file need the same key and the same records, so they share one
+crossing: cell_state.py holds the records, cell_fold.py and seconds.py say what follows from them. The step lives in the
+global window and holds its own event-time timers: windowed state with allowed lateness would hold back everything after
+it (docs/facts.md).
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,13 +13,10 @@ from typing import Any, Final, NamedTuple
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.coders import BytesCoder
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import (
     BagRuntimeState,
-    BagStateSpec,
     ReadModifyWriteRuntimeState,
-    ReadModifyWriteStateSpec,
     RuntimeTimer,
     TimerSpec,
     on_timer,
@@ -26,24 +24,24 @@ from apache_beam.transforms.userstate import (
 from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.timestamp import Timestamp
 
-from schemas.event import TRADE
 from schemas.reject import RejectReason
 from schemas.units import US_PER_S
-from transforms import dedup, seconds
-from transforms.bar_columns import second_bar_batch
-from transforms.batches import EventBatch, joined, pack_rows, unpack_rows
-from transforms.exact import Words
+from transforms import cell_fold, cell_state, dedup, seconds
+from transforms.batches import EventBatch
+from transforms.cell_fold import WHOLE, WINDOW_S, Judged
+from transforms.cell_state import CellState, Mark
+from transforms.datasets import EVENTS
+from transforms.files import Writers
 from transforms.late import late_rows
 from transforms.metrics import count
 from transforms.rejects import reject_rows
-from transforms.stat_columns import second_stat_batch
+from transforms.seconds import Seconds
 
-CellKey = tuple[int, int]  # (event second since the epoch, shard)
+CellKey = tuple[int, int]  # (window start in s since the epoch, shard)
 
-_CLOSED: Final = b"closed"
-_MAX_CHUNKS: Final = 8  # of what a cell remembers, before they are merged
-_MARK_KEPT_US: Final = 3_600 * US_PER_S
-_REVISION_US: Final = 250_000  # revisions of a second go out at most this often, by the log's clock
+_MARK_KEPT_US: Final = 86_400 * US_PER_S
+_REVISION_US: Final = 10 * US_PER_S  # a cell that is out is looked at again at most this often, by the log's clock
+_SETTLE_US: Final = 100_000  # the window's file waits for its last second's bars
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,161 +54,215 @@ class CellConfig:
     shards: int = 2
 
 
-class _CellState:
-    """The state of one cell as rows; writes only what changed."""
-
-    def __init__(
-        self, pending: BagRuntimeState, seen: BagRuntimeState, folded: ReadModifyWriteRuntimeState, grace_us: int
-    ) -> None:
-        self._pending, self._seen, self._folded, self._grace_us = pending, seen, folded, grace_us
-        self._mark: bytes | None = folded.read()
-
-    @property
-    def is_new(self) -> bool:
-        return self._mark is None
-
-    @property
-    def is_closed(self) -> bool:
-        return self._mark == _CLOSED
-
-    @property
-    def is_published(self) -> bool:
-        return bool(self._mark) and not self.is_closed
-
-    def known(self) -> list[Words]:
-        """What was read before."""
-        return [dedup.seen_from_bytes(chunk) for chunk in self._seen.read()]
-
-    def add(self, batch: EventBatch, known: list[Words]) -> None:
-        """Remember rows; `known` is what was remembered so far. What can be folded waits for that."""
-        if self.is_new:
-            self._folded.write(b"")
-        seen = dedup.seen_rows(batch.rows)
-        if len(known) >= _MAX_CHUNKS:
-            self._seen.clear()
-            seen = dedup.merged_seen([*known, seen])
-        self._seen.add(seen.tobytes())
-        waiting = batch.rows[seconds.foldable(batch.rows)]
-        if len(waiting):
-            self._pending.add(pack_rows(batch.instruments, waiting))
-
-    def unpublished(self, second: int) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """Fold what waits; what grew since it went out last, as BAR records ("bars") and STAT records ("stats")."""
-        chunks = list(self._pending.read())
-        if self.is_closed or (self.is_published and not chunks):
-            return
-        folded = seconds.Seconds.from_bytes(self._mark) if self._mark else seconds.NONE
-        folded = seconds.fold(folded, *joined([unpack_rows(chunk) for chunk in chunks]), self._grace_us)
-        rows = folded.rows
-        grown = np.flatnonzero(seconds.version(rows) > rows["published"])
-        is_trade = rows["kind"][grown] == TRADE
-        if is_trade.any():
-            yield "bars", second_bar_batch(second, folded, grown[is_trade])
-        if not is_trade.all():
-            yield "stats", second_stat_batch(second, folded, grown[~is_trade])
-        rows["published"][grown] = seconds.version(rows)[grown]
-        self._pending.clear()
-        self._mark = folded.to_bytes()
-        self._folded.write(self._mark)
-
-    def close(self) -> None:
-        """Keep one mark, so that a straggler does not start a second, poorer cell."""
-        self._pending.clear()
-        self._seen.clear()
-        self._folded.write(_CLOSED)
-
-
 class _FoldCell(beam.DoFn):
-    PENDING = BagStateSpec("pending", BytesCoder())
-    SEEN = BagStateSpec("seen", BytesCoder())
-    FOLDED = ReadModifyWriteStateSpec("folded", BytesCoder())
     PUBLISH = TimerSpec("publish", TimeDomain.WATERMARK)
+    SETTLE = TimerSpec("settle", TimeDomain.WATERMARK)
     CLOSE = TimerSpec("close", TimeDomain.WATERMARK)
     FORGET = TimerSpec("forget", TimeDomain.WATERMARK)
 
-    def __init__(self, config: CellConfig) -> None:
-        self._config = config
+    def __init__(self, config: CellConfig, files_root: str | None) -> None:
+        self._config, self._files_root = config, files_root
+
+    def setup(self) -> None:
+        self._writers = Writers()
 
     def process(
         self,
         element: tuple[CellKey, EventBatch],
-        pending: BagRuntimeState = beam.DoFn.StateParam(PENDING),
-        seen: BagRuntimeState = beam.DoFn.StateParam(SEEN),
-        folded: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(FOLDED),
+        mark: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(cell_state.MARK),
+        waiting: BagRuntimeState = beam.DoFn.StateParam(cell_state.WAITING),
+        fresh: BagRuntimeState = beam.DoFn.StateParam(cell_state.FRESH),
+        met: BagRuntimeState = beam.DoFn.StateParam(cell_state.MET),
+        kept: BagRuntimeState = beam.DoFn.StateParam(cell_state.KEPT),
+        folded: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(cell_state.FOLDED),
+        out: BagRuntimeState = beam.DoFn.StateParam(cell_state.OUT),
         publish: RuntimeTimer = beam.DoFn.TimerParam(PUBLISH),
+        settle: RuntimeTimer = beam.DoFn.TimerParam(SETTLE),
         close: RuntimeTimer = beam.DoFn.TimerParam(CLOSE),
-        forget: RuntimeTimer = beam.DoFn.TimerParam(FORGET),
-    ) -> Iterator[Any]:
+    ) -> Iterable[Any]:
         key, batch = element
-        state = _CellState(pending, seen, folded, self._config.grace_us)
+        state = CellState(key[0], mark, waiting, fresh, met, kept, folded, out)
         if state.is_closed:
             count("events_cell_closed", len(batch))
-            yield beam.pvalue.TaggedOutput("late", late_rows(batch, "cell_closed"))
-            return
-        end_us = (key[0] + 1) * US_PER_S
+            return [beam.pvalue.TaggedOutput("late", late_rows(batch, "cell_closed"))]
+        end_us = (key[0] + WINDOW_S) * US_PER_S
         if state.is_new:
-            publish.set(_timestamp(end_us + self._config.grace_us))
+            state.begin()
+            state.mark = Mark(0, end_us + self._config.grace_us + _SETTLE_US)
+            settle.set(_timestamp(state.mark.settle_us))
             close.set(_timestamp(end_us + self._config.horizon_us + self._config.slack_us))
-            forget.set(_timestamp(end_us + self._config.horizon_us + self._config.slack_us + _MARK_KEPT_US))
-        elif state.is_published:
-            newest_us = int(batch.rows["log_time_us"].max())
-            publish.set(_timestamp(-(-newest_us // _REVISION_US) * _REVISION_US))
-        yield from self._accept(key, batch, state)
+        batch = batch.with_verdicts(dedup.verdicts(batch.rows, state.known()))
+        taken = np.flatnonzero(batch.rows["verdict"] != dedup.AGAIN)
+        count("records_read_again", len(batch) - len(taken))
+        if not len(taken):
+            return ()
+        batch = batch if len(taken) == len(batch) else batch.take(taken)
+        state.add(batch)
+        self._set_timers(state, batch, key[0], publish, settle)
+        return self._unique(key, batch)
 
-    def _accept(self, key: CellKey, batch: EventBatch, state: _CellState) -> Iterator[Any]:
-        known = state.known()
-        verdicts = dedup.verdicts(batch.rows, known)
-        conflicts = np.flatnonzero(verdicts == dedup.CONFLICT)
-        if len(conflicts):
-            count("identity_conflicts", len(conflicts))
-            details = ["an event with this identity and other content was read before"] * len(conflicts)
-            reasons: list[RejectReason] = ["identity_conflict" for _ in details]
-            yield beam.pvalue.TaggedOutput("bad", reject_rows(batch.raw(), conflicts, "cell", reasons, details))
-        accepted = np.flatnonzero(verdicts <= dedup.COPY)
-        count("records_read_again", int((verdicts == dedup.AGAIN).sum()))
-        if not len(accepted):
-            return
-        batch = batch if len(accepted) == len(batch) else batch.take(accepted)
-        rows = batch.rows.copy()
-        rows["copy"] = verdicts[accepted] == dedup.COPY
-        copies = int(rows["copy"].sum())
-        count("events_unique", len(rows) - copies)
-        count("events_duplicate", copies)
-        batch = EventBatch(batch.topic, batch.instruments, rows, batch.values, batch.keys, batch.headers)
-        state.add(batch, known)
-        yield key, batch
+    def _set_timers(
+        self, state: CellState, batch: EventBatch, start_s: int, publish: RuntimeTimer, settle: RuntimeTimer
+    ) -> None:
+        """A timer for each second that is met first, and one to settle what comes after the cell has settled."""
+        before = state.mark
+        bits = before.seconds | state.bits(batch.rows)
+        for second in cell_state.window_seconds(bits & ~before.seconds, start_s):
+            due_us = (second + 1) * US_PER_S + self._config.grace_us
+            publish.set(_timestamp(due_us), dynamic_timer_tag=str(second))
+        settle_us = before.settle_us or _next_settle(batch)
+        if settle_us != before.settle_us:
+            settle.set(_timestamp(settle_us))
+        if (bits, settle_us) != before:
+            state.mark = Mark(bits, settle_us)
+
+    def _unique(self, key: CellKey, batch: EventBatch) -> Iterator[tuple[CellKey, EventBatch]]:
+        """The first of each identity that was read; if it is not the first in the log, the cell corrects it later."""
+        new = np.flatnonzero(batch.rows["verdict"] == dedup.NEW)
+        count("events_unique", len(new))
+        count("events_duplicate", int((batch.rows["verdict"] == dedup.COPY).sum()))
+        if len(new):
+            yield key, batch if len(new) == len(batch) else batch.take(new)
 
     @on_timer(PUBLISH)
     def publish(
         self,
         key: CellKey = beam.DoFn.KeyParam,
-        pending: BagRuntimeState = beam.DoFn.StateParam(PENDING),
-        seen: BagRuntimeState = beam.DoFn.StateParam(SEEN),
-        folded: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(FOLDED),
-    ) -> Iterable[Any]:
-        return self._unpublished(key, _CellState(pending, seen, folded, self._config.grace_us))
+        at: Timestamp = beam.DoFn.TimestampParam,
+        mark: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(cell_state.MARK),
+        waiting: BagRuntimeState = beam.DoFn.StateParam(cell_state.WAITING),
+        fresh: BagRuntimeState = beam.DoFn.StateParam(cell_state.FRESH),
+        met: BagRuntimeState = beam.DoFn.StateParam(cell_state.MET),
+        kept: BagRuntimeState = beam.DoFn.StateParam(cell_state.KEPT),
+        folded: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(cell_state.FOLDED),
+        out: BagRuntimeState = beam.DoFn.StateParam(cell_state.OUT),
+    ) -> Iterator[Any]:
+        state = CellState(key[0], mark, waiting, fresh, met, kept, folded, out)
+        second = (at.micros - self._config.grace_us) // US_PER_S - 1
+        pieces = [] if state.is_closed else state.waiting_rows(second)
+        if pieces:
+            instruments, rows = cell_fold.second_rows(pieces, second)
+            rows["verdict"] = dedup.verdicts(rows, state.kept())
+            known = state.folded().get(second, seconds.NONE)
+            found = seconds.fold(known, instruments, rows, self._config.grace_us)
+            yield from self._grown(key, state, second, found)
+
+    @on_timer(SETTLE)
+    def settle(
+        self,
+        key: CellKey = beam.DoFn.KeyParam,
+        at: Timestamp = beam.DoFn.TimestampParam,
+        mark: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(cell_state.MARK),
+        waiting: BagRuntimeState = beam.DoFn.StateParam(cell_state.WAITING),
+        fresh: BagRuntimeState = beam.DoFn.StateParam(cell_state.FRESH),
+        met: BagRuntimeState = beam.DoFn.StateParam(cell_state.MET),
+        kept: BagRuntimeState = beam.DoFn.StateParam(cell_state.KEPT),
+        folded: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(cell_state.FOLDED),
+        out: BagRuntimeState = beam.DoFn.StateParam(cell_state.OUT),
+        settle: RuntimeTimer = beam.DoFn.TimerParam(SETTLE),
+    ) -> Iterator[Any]:
+        state = CellState(key[0], mark, waiting, fresh, met, kept, folded, out)
+        if state.is_closed or state.is_new:
+            return
+        rest, found = self._settled(key, state, at.micros)
+        state.mark = Mark(state.mark.seconds, _next_settle(rest) if rest is not None else 0)
+        if rest is not None:
+            settle.set(_timestamp(state.mark.settle_us))
+        yield from found
 
     @on_timer(CLOSE)
     def close(
         self,
         key: CellKey = beam.DoFn.KeyParam,
-        pending: BagRuntimeState = beam.DoFn.StateParam(PENDING),
-        seen: BagRuntimeState = beam.DoFn.StateParam(SEEN),
-        folded: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(FOLDED),
-    ) -> Iterator[Any]:
-        state = _CellState(pending, seen, folded, self._config.grace_us)
-        yield from self._unpublished(key, state)
+        mark: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(cell_state.MARK),
+        waiting: BagRuntimeState = beam.DoFn.StateParam(cell_state.WAITING),
+        fresh: BagRuntimeState = beam.DoFn.StateParam(cell_state.FRESH),
+        met: BagRuntimeState = beam.DoFn.StateParam(cell_state.MET),
+        kept: BagRuntimeState = beam.DoFn.StateParam(cell_state.KEPT),
+        folded: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(cell_state.FOLDED),
+        out: BagRuntimeState = beam.DoFn.StateParam(cell_state.OUT),
+        forget: RuntimeTimer = beam.DoFn.TimerParam(FORGET),
+    ) -> Iterable[Any]:
+        state = CellState(key[0], mark, waiting, fresh, met, kept, folded, out)
+        _, found = self._settled(key, state, None)
         state.close()
+        end_us = (key[0] + WINDOW_S) * US_PER_S + self._config.horizon_us + self._config.slack_us
+        forget.set(_timestamp(end_us + _MARK_KEPT_US))
+        return found
 
     @on_timer(FORGET)
-    def forget(self, folded: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(FOLDED)) -> Iterable[Any]:
-        folded.clear()
+    def forget(self, mark: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(cell_state.MARK)) -> Iterable[Any]:
+        mark.clear()
         return ()
 
-    def _unpublished(self, key: CellKey, state: _CellState) -> Iterator[Any]:
-        for tag, batch in state.unpublished(key[0]):
+    def _settled(self, key: CellKey, state: CellState, clock_us: int | None) -> tuple[EventBatch | None, list[Any]]:
+        """Fold, write and keep what is final by this clock (None: all). What is not, and what goes out."""
+        waiting = state.waiting()
+        if waiting is None:
+            return None, []
+        judged = cell_fold.judge(waiting, state.kept(), clock_us)
+        known = state.folded()
+        with_rest = dict(known)
+        for second in cell_fold.seconds_of(judged.batch.rows):
+            known[second], with_rest[second] = self._folded(known.get(second, seconds.NONE), judged, second)
+        found = [
+            item
+            for second in cell_fold.seconds_of(judged.batch.rows)
+            for item in self._grown(key, state, second, with_rest[second])
+        ]
+        found += self._grown(key, state, None, seconds.united(list(with_rest.values())))
+        found += self._final(key, judged)
+        final, rest = judged.parted()
+        state.settle(final, rest, known)
+        return rest, found
+
+    def _folded(self, known: Seconds, judged: Judged, second: int) -> tuple[Seconds, Seconds]:
+        """The accumulators of a second from its final records, and from all."""
+        instruments, rows = judged.batch.instruments, judged.batch.rows
+        of_second = rows["event_time_us"] // US_PER_S == second
+        final = rows[: judged.final][of_second[: judged.final]]
+        rest = rows[judged.final :][of_second[judged.final :]]
+        known = seconds.fold(known, instruments, final, self._config.grace_us)
+        return known, seconds.fold(known, instruments, rest, self._config.grace_us)
+
+    def _grown(self, key: CellKey, state: CellState, second: int | None, folded: Seconds) -> Iterator[Any]:
+        """Records of a second, or of the whole window, that grew since they went out last."""
+        slot, start_s, length_s = (WHOLE, key[0], WINDOW_S) if second is None else (second - key[0], second, 1)
+        chosen = cell_fold.grown(folded, cell_fold.versions_out(list(state.out.read()), slot))
+        if not len(chosen):
+            return
+        state.out.add(cell_fold.pack_versions(folded, chosen, slot))
+        for tag, batch in cell_fold.records(start_s, folded, chosen, length_s):
             count("bars_published" if tag == "bars" else "stats_published", batch.num_rows)
             yield beam.pvalue.TaggedOutput(tag, (key[1], batch))
+
+    def _final(self, key: CellKey, judged: Judged) -> Iterator[Any]:
+        """What is said of records once they are final: the file's rows, conflicts, and what went out wrongly."""
+        verdict = judged.batch.rows["verdict"]
+        written = judged.chosen(verdict <= dedup.COPY)
+        if written is not None and self._files_root is not None:
+            self._writers.write(self._files_root, EVENTS, key, [written])
+        conflicts = judged.chosen(verdict == dedup.CONFLICT)
+        if conflicts is not None:
+            count("identity_conflicts", len(conflicts))
+            details = ["an event with this identity and other content lies before it"] * len(conflicts)
+            reasons: list[RejectReason] = ["identity_conflict" for _ in details]
+            rows = np.arange(len(conflicts))
+            yield beam.pvalue.TaggedOutput("bad", reject_rows(conflicts.raw(), rows, "cell", reasons, details))
+        corrected = judged.chosen((verdict == dedup.NEW) & (judged.on_arrival == dedup.CONFLICT))
+        if corrected is not None:
+            yield key, corrected
+
+    def finish_bundle(self) -> None:
+        self._writers.finish()
+
+    def teardown(self) -> None:
+        self._writers.shutdown()
+
+
+def _next_settle(batch: EventBatch) -> int:
+    """When all of these are final, by the log's clock, in steps of _REVISION_US."""
+    return (int(batch.rows["clock_us"].max()) // _REVISION_US + 1) * _REVISION_US
 
 
 def _timestamp(us: int) -> Timestamp:
@@ -228,24 +280,24 @@ class Folded(NamedTuple):
 
 
 class FoldCells(beam.PTransform):
-    """Drop duplicates and build 1 s bars and stats, each cell (shard, event second) for itself.
+    """Drop duplicates, build bars and stats of 1 s and 10 s and write the event files, each cell for itself.
 
     In:     (CellKey, EventBatch), each batch of one cell.
-    Out:    .events unique events at once, later copies marked `copy`; .bars BAR records of 1 s when the log's clock
-            passes end + grace, again when they grow; .stats STAT records of tickers and books, likewise; .late
-            stragglers of closed cells; .bad identity conflicts.
-    Cost:   32 bytes an event until end + horizon + slack, and 100 an event until its second is out; one crossing.
-    Errors: identity_conflict; cell_closed (0 in a healthy run).
+    Out:    .events unique events at once; .bars BAR records of 1 s when the log's clock passes end + grace, of 10 s
+            likewise, again when they grow, at most every 10 s of the log's clock; .stats STAT records of tickers and
+            books, likewise; .late stragglers of closed cells; .bad identity conflicts.
+    Cost:   a record and 110 bytes until its window is out, then 32 bytes until end + horizon + slack; one crossing.
+    Errors: identity_conflict; cell_closed (0 in a healthy run); OSError of the file system: the runner tries again.
     Source: docs/specs/market_data.md, step 5.
     """
 
-    def __init__(self, config: CellConfig) -> None:
+    def __init__(self, config: CellConfig, files_root: str | None) -> None:
         super().__init__()
-        self._config = config
+        self._config, self._files_root = config, files_root
 
     @no_annotations  # Beam knows no output of several collections, and warns of each
     def expand(self, events: beam.PCollection[tuple[CellKey, EventBatch]]) -> Folded:
-        out = events | "FoldCell" >> beam.ParDo(_FoldCell(self._config)).with_outputs(
+        out = events | "FoldCell" >> beam.ParDo(_FoldCell(self._config, self._files_root)).with_outputs(
             "bars", "stats", "late", "bad", main="events"
         )
         return Folded(out.events, out.bars, out.stats, out.late, out.bad)

@@ -8,7 +8,7 @@ what it adds.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from schemas.late import LATE
 from schemas.records import Record
 from schemas.reject import REJECT
 from schemas.stat import STAT
+from schemas.units import US_PER_S
 from transforms import dedup
 from transforms.event_rows import event_table
 from transforms.exact import Ints, Words
@@ -34,7 +35,7 @@ class Dataset:
     record: Record
     window_s: int
     sort_by: tuple[str, ...]
-    table: Callable[[Sequence[bytes]], pa.Table]  # collected pieces as rows
+    table: Callable[[Sequence[Any]], pa.Table]  # collected pieces as rows
     unite: Callable[[pa.Table], pa.Table]  # rows of a file, some of them twice, as rows of that file
 
     def path(self, window_start_s: int, part: int) -> str:
@@ -68,20 +69,20 @@ def _ipc_table(pieces: Sequence[bytes]) -> pa.Table:
 
 
 def unite_events(table: pa.Table) -> pa.Table:
-    """One row an identity and event time, the one that lies first in the log; the others' places are its `copies`.
+    """One row an identity and event second, the one that lies first; the others' places are its `copies`.
 
-    An identity met at another event time is another event: cells are of one second, and copies have equal content.
+    An identity met in another second is another event: copies are known within one, and have equal content.
     """
     identity = _identity_words(table["identity"])
-    repeated = np.flatnonzero(dedup.repeated(dedup.keys(*identity)))
+    second = table["event_time"].cast(pa.int64()).to_numpy() // US_PER_S
+    repeated = np.flatnonzero(dedup.repeated(dedup.keys(*identity, second * US_PER_S)))
     if not len(repeated):
         return table
     partition, offset = (table[name].to_numpy() for name in ("partition", "offset"))
-    time_us = table["event_time"].cast(pa.int64()).to_numpy()
     hi, lo = identity
     groups: dict[tuple[int, ...], list[int]] = {}
     for row, *key in zip(
-        *(part.tolist() for part in (repeated, *(c[repeated] for c in (hi, lo, time_us)))), strict=True
+        *(part.tolist() for part in (repeated, *(c[repeated] for c in (hi, lo, second)))), strict=True
     ):
         groups.setdefault(tuple(key), []).append(row)
     owner = np.arange(len(table))  # the row that a row is a copy of, or the row itself

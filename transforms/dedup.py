@@ -1,8 +1,9 @@
-"""Which records of a cell are new, copies of one read before, the same record read again, or in conflict.
+"""Which records of a cell are new, copies of an earlier one, the same record read again, or in conflict.
 
 Pure functions on rows; the cell keeps what they need. A record that is read again (same partition and offset, after a
-resume) is not a copy: folding is idempotent by place. Two records of one identity with different content conflict,
-and the first one read stays.
+resume) is not a copy: folding is idempotent by place. Two records of one identity in one event second with different
+content conflict, and the one that lies first in the log stays: by (clock of its partition, partition, offset), an order
+in which nothing can come any more before what the log's clock has passed.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from schemas.units import US_PER_S
 from transforms.batches import Rows
-from transforms.exact import Words, mix64
+from transforms.exact import Ints, Words, mix64
 
 NEW: Final = 0
 COPY: Final = 1
@@ -28,9 +30,19 @@ def places(rows: Rows) -> Words:
     return (rows["partition"].astype(np.uint64) << np.uint64(_OFFSET_BITS)) | rows["offset"].astype(np.uint64)
 
 
-def keys(identity_hi: Words, identity_lo: Words) -> Words:
-    """One word of each identity to search by; (key, identity_lo) says as much as the identity itself."""
-    return mix64(identity_hi) ^ identity_lo
+def log_order(rows: Rows) -> npt.NDArray[np.intp]:
+    """The order in which rows lie in the log, whatever order partitions were read in."""
+    order: npt.NDArray[np.intp] = np.lexsort((places(rows), rows["clock_us"]))
+    return order
+
+
+def keys(identity_hi: Words, identity_lo: Words, event_time_us: Ints) -> Words:
+    """One word to search by; with identity_lo it says as much as the identity and the event second together."""
+    return mix64(identity_hi) ^ identity_lo ^ mix64((event_time_us // US_PER_S).view(np.uint64))
+
+
+def _keys(rows: Rows) -> Words:
+    return keys(rows["identity_hi"], rows["identity_lo"], rows["event_time_us"])
 
 
 def repeated(words: Words) -> npt.NDArray[np.bool_]:
@@ -45,9 +57,9 @@ def repeated(words: Words) -> npt.NDArray[np.bool_]:
 
 
 def seen_rows(rows: Rows) -> Words:
-    """What is remembered of EVENT_ROW rows: (4, n) words, sorted by key."""
-    key = keys(rows["identity_hi"], rows["identity_lo"])
-    order = np.argsort(key)
+    """What is remembered of EVENT_ROW rows: (4, n) words, sorted by key; of one key the order stays."""
+    key = _keys(rows)
+    order = np.argsort(key, kind="stable")
     seen = np.empty((_COLUMNS, len(rows)), np.uint64)
     for column, words in enumerate((key, rows["identity_lo"], rows["content"], places(rows))):
         seen[column] = words[order]
@@ -66,12 +78,12 @@ def merged_seen(chunks: Sequence[Words]) -> Words:
 
 
 def verdicts(rows: Rows, known: Sequence[Words]) -> npt.NDArray[np.uint8]:
-    """NEW, COPY, AGAIN or CONFLICT for each row, in reading order; `known` are seen_rows of what was read before.
+    """NEW, COPY, AGAIN or CONFLICT for each row, in the order given; `known` are seen_rows of what came before.
 
     Only rows whose key meets another are looked at one by one, by the whole 128-bit identity.
     """
     result = np.full(len(rows), NEW, np.uint8)
-    key = keys(rows["identity_hi"], rows["identity_lo"])
+    key = _keys(rows)
     order = np.argsort(key, kind="stable")
     ordered = key[order]
     met = np.zeros(len(rows), np.bool_)
@@ -94,7 +106,7 @@ def verdicts(rows: Rows, known: Sequence[Words]) -> npt.NDArray[np.uint8]:
             result[row] = CONFLICT
         else:
             result[row] = COPY if found else NEW
-            found.add(place)
+        found.add(place)
     return result
 
 

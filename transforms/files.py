@@ -34,10 +34,8 @@ from apache_beam.transforms.userstate import (
 from apache_beam.utils.timestamp import Timestamp
 
 from schemas.units import US_PER_S
-from transforms.batches import EventBatch, ipc_bytes
-from transforms.cell import CellKey
+from transforms.batches import ipc_bytes
 from transforms.datasets import Dataset
-from transforms.event_rows import pack_events
 from transforms.fault_points import fault_point
 from transforms.metrics import count
 from transforms.windows import ShardRecords
@@ -95,7 +93,7 @@ def _only_one(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def write_pieces(root: str, dataset: Dataset, key: FileKey, pieces: Sequence[bytes]) -> None:
+def write_pieces(root: str, dataset: Dataset, key: FileKey, pieces: Sequence[Any]) -> None:
     """write_file for rows as they were collected."""
     write_file(root, dataset, key, dataset.table(pieces))
 
@@ -103,13 +101,6 @@ def write_pieces(root: str, dataset: Dataset, key: FileKey, pieces: Sequence[byt
 def _piece(window_start_s: int, part: int, newest_us: int, rows: bytes) -> Piece:
     due_us = -(-newest_us // FLUSH_US) * FLUSH_US
     return (window_start_s, part), struct.pack("<q", due_us) + rows
-
-
-def event_pieces(element: tuple[CellKey, EventBatch], dataset: Dataset) -> Iterator[Piece]:
-    """Events of a cell, for the file of their event time."""
-    (second, shard), batch = element
-    newest_us = int(batch.rows["log_time_us"].max())
-    yield _piece(second // dataset.window_s * dataset.window_s, shard, newest_us, pack_events(batch))
 
 
 def window_pieces(element: ShardRecords, dataset: Dataset) -> Iterator[Piece]:
@@ -140,14 +131,14 @@ def reject_pieces(rejects: pa.RecordBatch, dataset: Dataset) -> Iterator[Piece]:
     return _by_time(rejects, dataset, "log_time")
 
 
-class _Writers:
+class Writers:
     """Threads that write files; what waits for them is held in memory, so few may wait."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_WRITERS, "files")
         self._writing: deque[Future[None]] = deque()
 
-    def write(self, root: str, dataset: Dataset, key: FileKey, pieces: Sequence[bytes]) -> None:
+    def write(self, root: str, dataset: Dataset, key: FileKey, pieces: Sequence[Any]) -> None:
         count("files_written", 1)
         self._writing.append(self._pool.submit(write_pieces, root, dataset, key, pieces))
         self._wait(2 * _WRITERS)
@@ -170,7 +161,7 @@ def _write_file(root: str, dataset: Dataset, grace_us: int) -> beam.DoFn:
 
     class WriteFile(beam.DoFn):
         def setup(self) -> None:
-            self._writers = _Writers()
+            self._writers = Writers()
 
         def process(
             self,
@@ -215,7 +206,7 @@ class WriteFiles(beam.PTransform):
     In:     whatever `pieces` cuts into (FileKey, rows).
     Out:    nothing; files <root>/<dataset>/date=/hour=/<dataset>-<window>-<part>-v<schema>.parquet.
     Units:  grace in microseconds of the log's clock, after which a window's rows are taken to be there.
-    Cost:   rows wait in state for up to 10 s of log time: rate x 10 s x about 250 bytes for events.
+    Cost:   rows wait in state for up to 10 s of log time.
     Errors: OSError of the file system; the runner tries again.
     Source: docs/specs/market_data.md, step 8.
     """

@@ -3,11 +3,13 @@ them. One row an instrument and kind of event: trades become bars, tickers and b
 
 An accumulator is a function of the *set* of records folded, copies included: a copy adds to lineage, late count,
 duplicate count and version, and may win a tie for the first or last by its place; only the first of an identity adds
-to the sums. So equal version means equal content, also when copies were read in another order.
+to the sums. A record in conflict adds to the version alone. So the version grows with each record and equal version
+means equal content, in whatever order records were read.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Final
 
 import numpy as np
@@ -15,7 +17,7 @@ import numpy.typing as npt
 
 from schemas.event import ORDER_BOOK, TICKER, TRADE
 from transforms.batches import Instrument, Rows, narrowed, pack_rows, unpack_rows
-from transforms.dedup import places
+from transforms.dedup import CONFLICT, NEW, places
 from transforms.exact import NOTIONAL_LIMBS, Ints, mix64, notional_limbs
 
 FOLDED: Final = (TRADE, ORDER_BOOK, TICKER)
@@ -23,13 +25,13 @@ NO_BID: Final = 0
 NO_ASK: Final = 2**63 - 1
 
 _VOLUMES = ("units", "nanos", "buy_units", "buy_nanos", "sell_units", "sell_nanos")
-_ADDED = ("events", "copies", "late", "sideless", *_VOLUMES, "notional", "digest")
-_RAISED, _LOWERED = ("high", "bid", "published"), ("low", "ask")
+_ADDED = ("events", "copies", "conflicts", "late", "sideless", *_VOLUMES, "notional", "digest")
+_RAISED, _LOWERED = ("high", "bid"), ("low", "ask")
 ACCUMULATOR = np.dtype(
     [
         ("instrument", "<u4"),  # index into the cell's instruments
         ("kind", "<i4"),  # event type, one of FOLDED
-        *((name, "<i8") for name in ("events", "copies", "late", "sideless", *_VOLUMES)),
+        *((name, "<i8") for name in ("events", "copies", "conflicts", "late", "sideless", *_VOLUMES)),
         ("notional", "<i8", (NOTIONAL_LIMBS,)),  # of trades; see exact.py
         ("digest", "<u8", (2,)),  # sum of the scrambled identities, modulo 2**64 each
         ("high", "<i8"),
@@ -40,7 +42,6 @@ ACCUMULATOR = np.dtype(
         ("open", "<i8"),
         *((f"close_{name}", kind) for name, kind in (("time", "<i8"), ("sequence", "<i8"), ("place", "<u8"))),
         ("close", "<i8"),
-        ("published", "<i8"),  # version that went out last, 0 for none
     ]
 )
 LINEAGE = np.dtype([("row", "<i8"), ("partition", "<i4"), ("first", "<i8"), ("last", "<i8")])
@@ -73,8 +74,8 @@ NONE = Seconds([], np.empty(0, ACCUMULATOR), np.empty(0, LINEAGE))
 
 
 def version(rows: Rows) -> Ints:
-    """Version of accumulators: the number of records folded, which only grows."""
-    folded: Ints = rows["events"] + rows["copies"]
+    """Version of accumulators: the number of records known, which only grows."""
+    folded: Ints = rows["events"] + rows["copies"] + rows["conflicts"]
     return folded
 
 
@@ -84,20 +85,47 @@ def foldable(rows: Rows) -> npt.NDArray[np.bool_]:
 
 
 def fold(folded: Seconds, instruments: Sequence[Instrument], rows: Rows, grace_us: int) -> Seconds:
-    """`folded` with the foldable of these rows (EVENT_ROW, `copy` set by the dedup) folded in."""
+    """`folded` with the foldable of these rows (EVENT_ROW, `verdict` set by the dedup) folded in."""
     rows = rows[foldable(rows)]
-    if not len(rows):
-        return folded
-    table = {pair: code for code, pair in enumerate(folded.instruments)}
-    codes = np.array([table.setdefault(pair, len(table)) for pair in instruments], "<u4")
-    rows["instrument"] = codes[rows["instrument"]]
-    keys = _keys(rows["event_type"], rows["instrument"])
-    known, lineage = folded.rows, folded.lineage.copy()
-    lineage["row"] = _keys(known["kind"], known["instrument"])[lineage["row"]]
-    merged = _merged(np.concatenate([known, _accumulate(rows, keys, grace_us)]))
-    lineage = united_lineage(np.concatenate([lineage, _places_of(rows, keys)]))
+    conflicting = rows["verdict"] == CONFLICT
+    accepted = rows[~conflicting] if conflicting.any() else rows
+    if len(accepted):
+        keys = _keys(accepted["event_type"], accepted["instrument"])
+        found = _accumulate(accepted, keys, grace_us)
+        lineage = united_lineage(_places_of(accepted, keys))
+        lineage["row"] = np.searchsorted(_keys(found["kind"], found["instrument"]), lineage["row"])
+        folded = union(folded, Seconds(instruments, found, lineage))
+    return _with_conflicts(folded, instruments, rows[conflicting]) if conflicting.any() else folded
+
+
+def union(left: Seconds, right: Seconds) -> Seconds:
+    """Both as one, of one second or of several; associative and commutative."""
+    table = {pair: code for code, pair in enumerate(left.instruments)}
+    codes = np.array([table.setdefault(pair, len(table)) for pair in right.instruments], "<u4")
+    more = right.rows.copy()
+    more["instrument"] = codes[more["instrument"]]
+    merged = _merged(np.concatenate([left.rows, more]))
+    places_ = [left.lineage.copy(), right.lineage.copy()]
+    for lineage, rows in zip(places_, (left.rows, more), strict=True):
+        lineage["row"] = _keys(rows["kind"], rows["instrument"])[lineage["row"]]
+    lineage = united_lineage(np.concatenate(places_))
     lineage["row"] = np.searchsorted(_keys(merged["kind"], merged["instrument"]), lineage["row"])
     return Seconds(*narrowed(list(table), merged), lineage)
+
+
+def united(parts: Sequence[Seconds]) -> Seconds:
+    """All as one."""
+    return reduce(union, [part for part in parts if len(part.rows)] or [NONE])
+
+
+def _with_conflicts(folded: Seconds, instruments: Sequence[Instrument], rows: Rows) -> Seconds:
+    """With rows in conflict counted: whatever they conflict with is of the same kind and instrument, and is folded."""
+    table = {pair: code for code, pair in enumerate(folded.instruments)}
+    codes = np.array([table[instruments[code]] for code in rows["instrument"].tolist()], "<u4")
+    counted = folded.rows.copy()
+    at = np.searchsorted(_keys(counted["kind"], counted["instrument"]), _keys(rows["event_type"], codes))
+    np.add.at(counted["conflicts"], at, 1)
+    return Seconds(folded.instruments, counted, folded.lineage)
 
 
 def _keys(kind: npt.NDArray[np.int32], instrument: npt.NDArray[np.uint32]) -> Ints:
@@ -145,7 +173,7 @@ def _accumulate(rows: Rows, keys: Ints, grace_us: int) -> Rows:
     rows, place, keys = rows[order], place[order], keys[order]
     starts = np.flatnonzero(np.diff(keys, prepend=-1))
     ends = np.append(starts[1:], len(rows)) - 1
-    first = rows["copy"] == 0
+    first = rows["verdict"] == NEW
 
     def total(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         return np.add.reduceat(values, starts, axis=0)

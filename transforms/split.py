@@ -1,4 +1,4 @@
-"""Batches of many instruments and seconds to batches of one cell each."""
+"""Batches of many instruments and windows to batches of one cell each."""
 
 from collections.abc import Iterator
 
@@ -8,20 +8,21 @@ import numpy as np
 from schemas.units import US_PER_S
 from transforms.batches import EventBatch
 from transforms.cell import CellKey
+from transforms.cell_fold import WINDOW_S
 from transforms.identity import shard_of
 
 
 def split_by_cell(batch: EventBatch, shards: int) -> Iterator[tuple[CellKey, EventBatch]]:
-    """The batch in pieces of one (event second, shard) each, rows in reading order."""
+    """The batch in pieces of one (window, shard) each, rows in reading order."""
     shard = np.array([shard_of(pair, shards) for pair in batch.instruments], np.int64)[batch.rows["instrument"]]
-    cell = batch.rows["event_time_us"] // US_PER_S * shards + shard
+    cell = batch.rows["event_time_us"] // (WINDOW_S * US_PER_S) * shards + shard
     order = np.argsort(cell, kind="stable")
     cell = cell[order]
     batch = batch.take(order)
     starts = np.flatnonzero(np.diff(cell, prepend=cell[0] - 1)).tolist()
     for start, stop in zip(starts, [*starts[1:], len(batch)], strict=True):
-        second, piece = divmod(int(cell[start]), shards)
-        yield (second, piece), batch.slice(start, stop)
+        window, piece = divmod(int(cell[start]), shards)
+        yield (window * WINDOW_S, piece), batch.slice(start, stop)
 
 
 class _Split(beam.DoFn):
@@ -36,7 +37,7 @@ class SplitByCell(beam.PTransform):
     """Key events by their cell.
 
     In:     EventBatch.
-    Out:    (CellKey, EventBatch), one piece per shard and event second of a batch.
+    Out:    (CellKey, EventBatch), one piece per shard and window of a batch.
     Cost:   a crossing follows; few shards keep the pieces large.
     """
 

@@ -1,4 +1,4 @@
-"""Stats of tickers and order books: their columns, and those of 1 s from what a cell has folded."""
+"""Stats of tickers and order books: their columns, and those from what a cell has folded."""
 
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from schemas.stat import STAT
 from schemas.units import E9
 from transforms.exact import half_even
 from transforms.seconds import NO_ASK, NO_BID, Seconds
-from transforms.window_columns import COMMON, Layout, WindowColumns, one_batch, second_columns
+from transforms.window_columns import COMMON, Layout, WindowColumns, cell_columns, one_batch
 
 
 def _of_tickers(tickers: WindowColumns) -> dict[str, Any]:
@@ -58,12 +58,12 @@ BOOKS: Final = Layout(
 _KINDS: Final = ((TICKER, TICKERS), (ORDER_BOOK, BOOKS))
 
 
-def second_stat_batch(second: int, folded: Seconds, chosen: npt.NDArray[np.int64]) -> pa.RecordBatch:
-    """The chosen tickers and books of a cell (indices into folded.rows) as STAT records of 1 s."""
+def stat_batch(start_s: int, folded: Seconds, chosen: npt.NDArray[np.int64], interval_s: int) -> pa.RecordBatch:
+    """The chosen tickers and books of a cell (indices into folded.rows) as STAT records; start in s since the epoch."""
     kinds = folded.rows["kind"][chosen]
     return one_batch(
         [
-            second_columns(second, folded, chosen[kinds == kind], layout).to_batch(layout, 1)
+            cell_columns(start_s, folded, chosen[kinds == kind], layout).to_batch(layout, interval_s)
             for kind, layout in _KINDS
             if (kinds == kind).any()
         ]

@@ -47,8 +47,6 @@ class TopicNames:
 def unique_events(element: tuple[CellKey, EventBatch], names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
     """Unique events as they were read, keyed by identity; all events of an instrument in one partition."""
     batch = element[1]
-    if batch.rows["copy"].any():
-        batch = batch.take(np.flatnonzero(batch.rows["copy"] == 0))
     count = partitions(names.unique)
     homes = np.array([shard_of(pair, count) for pair in batch.instruments])[batch.rows["instrument"]].tolist()
     keys = np.stack([batch.rows["identity_hi"], batch.rows["identity_lo"]], axis=1).view("V16")[:, 0].tolist()

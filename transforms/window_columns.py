@@ -93,8 +93,8 @@ class WindowColumns:
         )
 
 
-def second_columns(second: int, folded: Seconds, chosen: npt.NDArray[np.int64], layout: Layout) -> WindowColumns:
-    """The chosen accumulators of a cell (indices into folded.rows, ascending); `second` counts from the epoch."""
+def cell_columns(start_s: int, folded: Seconds, chosen: npt.NDArray[np.int64], layout: Layout) -> WindowColumns:
+    """The chosen accumulators of a cell (indices into folded.rows, ascending); start in s since the epoch."""
     rows = folded.rows[chosen]
     lineage = folded.lineage[np.isin(folded.lineage["row"], chosen)].copy()
     lineage["row"] = np.searchsorted(chosen, lineage["row"])
@@ -105,7 +105,7 @@ def second_columns(second: int, folded: Seconds, chosen: npt.NDArray[np.int64], 
     sums |= {name: np.array([from_limbs(limbs) for limbs in rows["notional"]], object) for name in layout.notional}
     return WindowColumns(
         [folded.instruments[code] for code in rows["instrument"].tolist()],
-        np.full(len(chosen), second * US_PER_S, np.int64),
+        np.full(len(chosen), start_s * US_PER_S, np.int64),
         {name: rows[field] for name, (field, _) in layout.ints.items()} | {"version": version(rows)},
         sums,
         rows["digest"],

@@ -24,7 +24,7 @@ from schemas.stat import STAT
 from tests.testing import T0_US, Log, trade
 from tests.transforms.build_events import events
 from transforms.seconds import NONE, fold
-from transforms.stat_columns import second_stat_batch
+from transforms.stat_columns import stat_batch
 
 AT = datetime(2021, 4, 17, 16, 43, 30, 244075, UTC)
 EVENT = MarketDataEvent(exchange="x", symbol="A-B", price=1.5, volume=2, timestamp=1_618_677_810_244_075)
@@ -74,7 +74,7 @@ def test_stat_shows_what_its_kind_has_and_null_for_the_rest() -> None:
     log = Log()
     log.add(trade(0, 7.5, side=1, event_type=1))
     batch = events(log)
-    stats = second_stat_batch(T0_US // 1_000_000, fold(NONE, batch.instruments, batch.rows, 0), np.arange(1))
+    stats = stat_batch(T0_US // 1_000_000, fold(NONE, batch.instruments, batch.rows, 0), np.arange(1), 1)
     kind, row = describe(encode(STAT, stats.to_pylist())[0], {})
     assert kind == "Stat"
     assert (row["kind"], row["best_bid"], row["best_ask"], row["vwap"]) == ("book", Decimal("7.5"), None, None)

@@ -119,7 +119,7 @@ def test_rows_hold_exact_integers() -> None:
     assert good is not None
     row = good.rows[0]
     assert (row["price_e9"], row["volume_units"], row["volume_nanos"]) == (36_000_010_000_000, 10**9, 0)
-    assert (row["side"], row["sequence"], row["event_type"], row["partition"], row["copy"]) == (2, 5, 9, 4, 0)
+    assert (row["side"], row["sequence"], row["event_type"], row["partition"], row["verdict"]) == (2, 5, 9, 4, 0)
     row = good.rows[1]
     assert (row["price_e9"], row["volume_units"], row["volume_nanos"]) == (300_000_000, 0, 14_596_000)
     assert row["event_time_us"] == np.int64(T0_US)

@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from schemas.late import LATE
 from tests.testing import Log, raw_batch, trade
 from tests.transforms.build_events import events
-from transforms.bar_columns import second_bar_batch
+from transforms.bar_columns import bar_batch
 from transforms.batches import EventBatch, ipc_bytes
 from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, STATS, Dataset
-from transforms.event_rows import pack_events
 from transforms.late import late_rows
 from transforms.rejects import reject_rows
 from transforms.seconds import NONE, fold
-from transforms.stat_columns import second_stat_batch
+from transforms.stat_columns import stat_batch
 
 Rows = list[tuple[int, int]]  # (trade id, partition)
 rows_of_events = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2)), min_size=1, max_size=15)
@@ -33,7 +32,7 @@ def batch_of(rows: Rows) -> EventBatch:
 
 
 def event_table(rows: Rows) -> pa.Table:
-    return EVENTS.table([pack_events(batch_of(rows))])
+    return EVENTS.table([batch_of(rows)])
 
 
 def bar_table(rows: Rows) -> pa.Table:
@@ -44,7 +43,7 @@ def bar_table(rows: Rows) -> pa.Table:
         log.add(trade(0, trade_id=f"{len(log.records)}", symbol=f"S{trade_id}"), partition=partition)
         batch = events(log)
         folded = fold(NONE, batch.instruments, batch.rows, 0)
-        bars = second_bar_batch(1_700_000_000, folded, np.arange(len(folded.rows)))
+        bars = bar_batch(1_700_000_000, folded, np.arange(len(folded.rows)), 1)
         tables.append(BARS.table([ipc_bytes(bars)]))
     return pa.concat_tables(tables)
 
@@ -57,7 +56,7 @@ def stat_table(rows: Rows) -> pa.Table:
         log.add(trade(0, symbol=f"S{number % 2}", event_type=1 + number % 2, side=number % 3), partition=partition)
         batch = events(log)
         folded = fold(NONE, batch.instruments, batch.rows, 0)
-        stats = second_stat_batch(1_700_000_000, folded, np.arange(len(folded.rows)))
+        stats = stat_batch(1_700_000_000, folded, np.arange(len(folded.rows)), 1)
         tables.append(STATS.table([ipc_bytes(stats)]))
     return pa.concat_tables(tables)
 
@@ -113,7 +112,7 @@ def test_events_with_and_without_headers_lie_in_one_table() -> None:
     log.add(trade(0), headers=[("horizon-event-id", b"h")])
     log.add(trade(1, symbol="B", event_id="f"))
     log.add(trade(2, symbol="C"))
-    pieces = [pack_events(events(log).slice(row, row + 1)) for row in range(3)]
+    pieces = [events(log).slice(row, row + 1) for row in range(3)]
     merged = EVENTS.merged([EVENTS.table(pieces)])
     assert merged["event_id"].to_pylist() == ["h", "f", None]
     assert merged["symbol"].to_pylist() == ["BTC-USDT", "B", "C"]

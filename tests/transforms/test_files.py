@@ -15,11 +15,9 @@ from tests.testing import Log, trade
 from tests.transforms.build_events import events
 from transforms import files
 from transforms.datasets import EVENTS, REJECTS
-from transforms.event_rows import pack_events
 from transforms.fault_points import FILE_STEPS
-from transforms.files import event_pieces, reject_pieces, write_file
+from transforms.files import reject_pieces, write_file
 from transforms.rejects import reject_rows
-from transforms.split import split_by_cell
 
 ROOT = Path(__file__).parents[2]
 KEY = (1_700_000_000, 0)
@@ -29,7 +27,7 @@ def table(count: int = 30) -> pa.Table:
     log = Log()
     for number in range(count):
         log.add(trade(number * 1_000, trade_id=str(number // 2)), partition=number % 3)
-    return EVENTS.table([pack_events(events(log))])
+    return EVENTS.table([events(log)])
 
 
 def only_file(root: Path) -> Path:
@@ -145,14 +143,6 @@ def test_clearing_up_spares_the_neighbours(tmp_path: Path) -> None:
     hidden.write_bytes(b"being written")
     write_file(str(tmp_path), EVENTS, KEY, table())
     assert hidden.exists()
-
-
-def test_event_pieces_belong_to_the_file_of_their_event_time() -> None:
-    log = Log()
-    for at_s in (0, 9, 10, 25):
-        log.add(trade(at_s * 1_000_000, symbol=f"S{at_s}"), log_time_us=1_700_000_100_000_000)
-    keys = [piece[0] for cell in split_by_cell(events(log), 1) for piece in event_pieces(cell, EVENTS)]
-    assert keys == [(1_700_000_000 + start, 0) for start in (0, 0, 10, 20)]
 
 
 def test_reject_pieces_belong_to_the_file_of_their_log_time_and_partition() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.oracle import expect
 from tests.testing import T0_US, Log, trade
 from tests.transforms.build_events import events
-from transforms.bar_columns import second_bar_batch
+from transforms.bar_columns import bar_batch
 from transforms.roll_up import fixed, newest, roll_up
 from transforms.seconds import NONE, fold
 from transforms.split import split_by_cell
@@ -41,7 +41,7 @@ def second_bars(log: Log) -> list[pa.RecordBatch]:
     batches = []
     for (second, _), piece in split_by_cell(events(log), 1):
         folded = fold(NONE, piece.instruments, piece.rows, GRACE_US)
-        batches.append(second_bar_batch(second, folded, np.arange(len(folded.rows))))
+        batches.append(bar_batch(second, folded, np.arange(len(folded.rows)), 1))
     return batches
 
 

@@ -13,10 +13,10 @@ from tests.oracle import expect
 from tests.stat_oracle import expect_stats
 from tests.testing import T0_US, Log, trade
 from tests.transforms.build_events import events
-from transforms.bar_columns import BARS, second_bar_batch
+from transforms.bar_columns import BARS, bar_batch
 from transforms.batches import EventBatch
 from transforms.seconds import ACCUMULATOR, NONE, Seconds, fold, merge, version
-from transforms.stat_columns import BOOKS, TICKERS, second_stat_batch
+from transforms.stat_columns import BOOKS, TICKERS, stat_batch
 from transforms.window_columns import WindowColumns
 
 GRACE_US = 500_000
@@ -50,9 +50,9 @@ def records_of(folded: Seconds) -> list[dict[str, object]]:
     """All bars and stats of a cell."""
     is_trade = folded.rows["kind"] == 0
     rows: list[dict[str, object]] = []
-    for build, chosen in ((second_bar_batch, is_trade), (second_stat_batch, ~is_trade)):
+    for build, chosen in ((bar_batch, is_trade), (stat_batch, ~is_trade)):
         if chosen.any():
-            rows += build(T0_US // 1_000_000, folded, np.flatnonzero(chosen)).to_pylist()
+            rows += build(T0_US // 1_000_000, folded, np.flatnonzero(chosen), 1).to_pylist()
     return sorted(rows, key=lambda row: (row.get("kind", ""), row["symbol"]))
 
 
@@ -87,7 +87,7 @@ def test_fold_does_not_depend_on_order_or_batching(rows: list[Sent], cuts: list[
 @given(st.lists(sent, min_size=3, max_size=3), st.lists(st.booleans(), min_size=3, max_size=3), st.integers(0, 2))
 def test_merge_is_associative_and_commutative(rows: list[Sent], copies: list[bool], kind: int) -> None:
     batch = batch_of([(*row[:4], "A", *row[5:7], kind) for row in rows])[1]
-    batch.rows["copy"] = copies
+    batch.rows["verdict"] = copies
     a, b, c = (fold(NONE, batch.instruments, batch.rows[i : i + 1], GRACE_US).rows for i in range(3))
     assert merge(a, b).tobytes() == merge(b, a).tobytes()
     assert merge(merge(a, b), c).tobytes() == merge(a, merge(b, c)).tobytes()
@@ -106,7 +106,7 @@ def test_which_copy_is_the_first_changes_nothing(rows: list[tuple[int, bool]], k
     found = []
     for first in (0, dice.randrange(len(batch))):
         marked = batch.rows.copy()
-        marked["copy"] = np.arange(len(batch)) != first
+        marked["verdict"] = np.arange(len(batch)) != first
         found.append(records_of(fold(NONE, batch.instruments, marked, GRACE_US)))
     assert found[0] == found[1]
     assert [row["duplicate_count"] for row in found[0]] == [len(rows) - 1]
@@ -169,7 +169,7 @@ def test_fold_does_not_change_what_it_was_given() -> None:
     assert (folded.to_bytes(), batch.rows.tobytes()) == before
 
 
-LAYOUTS = {0: (BARS, second_bar_batch), 1: (BOOKS, second_stat_batch), 2: (TICKERS, second_stat_batch)}
+LAYOUTS = {0: (BARS, bar_batch), 1: (BOOKS, stat_batch), 2: (TICKERS, stat_batch)}
 
 
 @given(st.lists(sent, min_size=1, max_size=10), st.integers(0, 2))
@@ -177,7 +177,7 @@ def test_records_and_columns_are_inverse(rows: list[Sent], kind: int) -> None:
     batch = batch_of([(*row[:7], kind) for row in rows])[1]
     folded = fold(NONE, batch.instruments, batch.rows, GRACE_US)
     layout, build = LAYOUTS[kind]
-    records = build(T0_US // 1_000_000, folded, np.arange(len(folded.rows)))
+    records = build(T0_US // 1_000_000, folded, np.arange(len(folded.rows)), 1)
     assert WindowColumns.from_batch(layout, records).to_batch(layout, 1).equals(records)
     assert records.column("version").to_pylist() == version(folded.rows).tolist()
     one = records.slice(len(records) - 1, 1)

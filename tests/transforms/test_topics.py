@@ -12,11 +12,11 @@ from schemas.stat import STAT
 from tests.testing import T0_US, Log, trade
 from tests.transforms.build_events import events
 from transforms import topics
-from transforms.bar_columns import second_bar_batch
+from transforms.bar_columns import bar_batch
 from transforms.late import late_rows
 from transforms.rejects import reject_rows
 from transforms.seconds import NONE, fold
-from transforms.stat_columns import second_stat_batch
+from transforms.stat_columns import stat_batch
 from transforms.topics import TopicNames
 
 NAMES = TopicNames()
@@ -49,19 +49,10 @@ def test_unique_events_are_as_sent_keyed_by_identity_and_together_by_instrument(
     assert all(0 <= message["partition"] < 12 for message in messages)
 
 
-def test_copies_are_not_published_as_unique() -> None:
-    batch = events(log_of_three())
-    batch.rows["copy"] = [0, 1, 0]
-    values = [message["value"] for message in topics.unique_events(((0, 0), batch), NAMES, twelve)[1]]
-    assert values == [batch.values[0].as_py(), batch.values[2].as_py()]
-    batch.rows["copy"] = 1
-    assert topics.unique_events(((0, 0), batch), NAMES, twelve)[1] == []
-
-
 def test_bars_decode_to_their_rows_and_are_keyed_by_bar() -> None:
     batch = events(log_of_three())
     folded = fold(NONE, batch.instruments, batch.rows, 500_000)
-    bars = second_bar_batch(T0_US // 1_000_000, folded, np.arange(2))
+    bars = bar_batch(T0_US // 1_000_000, folded, np.arange(2), 1)
     topic, messages = topics.bars((0, bars), NAMES, twelve)
     assert topic == "md.bars.1s"
     assert [avro.decode(message["value"]) for message in messages] == [(BAR, row) for row in bars.to_pylist()]
@@ -73,7 +64,7 @@ def test_stats_decode_to_their_rows_and_are_keyed_by_stat() -> None:
     log.add(trade(0, 0.1, symbol="A", event_type=2))
     log.add(trade(9, 7.5, 0.5, symbol="A", event_type=1, side=2))
     batch = events(log)
-    stats = second_stat_batch(T0_US // 1_000_000, fold(NONE, batch.instruments, batch.rows, 500_000), np.arange(2))
+    stats = stat_batch(T0_US // 1_000_000, fold(NONE, batch.instruments, batch.rows, 500_000), np.arange(2), 1)
     topic, messages = topics.stats((0, stats), NAMES, twelve)
     assert topic == "md.stats"
     assert [avro.decode(message["value"]) for message in messages] == [(STAT, row) for row in stats.to_pylist()]

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from tests.testing import T0_US, Log, trade
 from tests.transforms.build_events import events
-from transforms.bar_columns import second_bar_batch
+from transforms.bar_columns import bar_batch
 from transforms.roll_up import Span, fixed
 from transforms.seconds import NONE, fold
-from transforms.stat_columns import second_stat_batch
+from transforms.stat_columns import stat_batch
 from transforms.windows import newer
 
 
@@ -23,7 +23,7 @@ def bars(versions: dict[str, int]) -> pa.RecordBatch:
             log.add(trade(number, symbol=symbol))
     batch = events(log)
     folded = fold(NONE, batch.instruments, batch.rows, 0)
-    return second_bar_batch(T0_US // 1_000_000, folded, np.arange(len(folded.rows)))
+    return bar_batch(T0_US // 1_000_000, folded, np.arange(len(folded.rows)), 1)
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("ABC"), st.integers(1, 4), min_size=1), max_size=6))
@@ -65,7 +65,7 @@ def test_kinds_of_stats_do_not_stand_for_each_other() -> None:
     for event_type in (1, 1, 2):
         log.add(trade(0, event_type=event_type))
     batch = events(log)
-    stats = second_stat_batch(T0_US // 1_000_000, fold(NONE, batch.instruments, batch.rows, 0), np.arange(2))
+    stats = stat_batch(T0_US // 1_000_000, fold(NONE, batch.instruments, batch.rows, 0), np.arange(2), 1)
     grown, published = newer(stats, {f"{T0_US}\tbook\tbinance\tBTC-USDT": 2})
     assert grown["kind"].to_pylist() == ["ticker"]
     assert published == {f"{T0_US}\tbook\tbinance\tBTC-USDT": 2, f"{T0_US}\tticker\tbinance\tBTC-USDT": 1}
