@@ -106,4 +106,4 @@ def assert_outputs_take(good: EventBatch | None, refused: Sequence[pa.RecordBatc
     decoded = [avro.decode(message["value"])[1] for message in messages]
     np.testing.assert_equal(decoded, late.to_pylist())  # NaN equals NaN
     assert len(topics.unique_events(((0, 0), good), NAMES, lambda _: 12)[1]) == len(good)
-    assert len(event_table([good])) == len(good)
+    assert len(event_table([(good, np.arange(len(good)))])) == len(good)

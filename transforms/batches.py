@@ -113,10 +113,15 @@ class EventBatch:
             self.topic, instruments, rows, self.values.slice(start, length), self.keys.slice(start, length), headers
         )
 
-    def with_verdicts(self, verdicts: npt.NDArray[np.uint8]) -> "EventBatch":
-        """The same batch with these verdicts, a row each; rows may be a view of bytes that must not change."""
-        rows = self.rows.copy()
+    def read_at(self, clock_us: int, verdicts: npt.NDArray[np.uint8]) -> "EventBatch":
+        """The same batch with these verdicts, read when the log's clock had come to `clock_us`.
+
+        No record can lie before that, except where KafkaIO moved the clock of a drained partition to the wall clock:
+        such a record lies there.
+        """
+        rows = self.rows.copy()  # they may be a view of bytes that must not change
         rows["verdict"] = verdicts
+        np.maximum(rows["clock_us"], clock_us, out=rows["clock_us"])
         return replace(self, rows=rows)
 
     @staticmethod
@@ -155,7 +160,7 @@ class EventBatch:
         return b"".join([struct.pack("<7I", *(len(part) for part in parts)), *parts])
 
     @staticmethod
-    def from_bytes(data: bytes) -> "EventBatch":
+    def from_bytes(data: bytes | memoryview) -> "EventBatch":
         """The inverse of to_bytes; rows, values and keys are views into `data`."""
         view, at = memoryview(data), 28
         parts = []
@@ -174,7 +179,7 @@ class EventBatch:
         )
 
 
-def packed_rows(data: bytes) -> tuple[list[Instrument], Rows]:
+def packed_rows(data: bytes | memoryview) -> tuple[list[Instrument], Rows]:
     """Only instruments and rows of EventBatch.to_bytes(); the rows are a view."""
     topic, size = struct.unpack_from("<2I", data)
     return unpack_rows(memoryview(data)[28 + topic : 28 + topic + size])
@@ -207,13 +212,14 @@ def narrowed(instruments: Sequence[Instrument], rows: Rows) -> tuple[list[Instru
 def joined(parts: Sequence[tuple[Sequence[Instrument], Rows]]) -> tuple[list[Instrument], Rows]:
     """Rows of all parts, in order, over one table of instruments."""
     table: dict[Instrument, int] = {}
-    moved = []
+    whole = np.empty(sum(len(rows) for _, rows in parts), EVENT_ROW)
+    end = 0
     for instruments, rows in parts:
         codes = np.array([table.setdefault(pair, len(table)) for pair in instruments], "<u4")
-        rows = rows.copy()
-        rows["instrument"] = codes[rows["instrument"]]
-        moved.append(rows)
-    return list(table), np.concatenate(moved) if moved else np.empty(0, EVENT_ROW)
+        start, end = end, end + len(rows)
+        whole[start:end] = rows
+        whole["instrument"][start:end] = codes[rows["instrument"]]
+    return list(table), whole
 
 
 def _taken(headers: dict[int, list[Header]], rows: Ints) -> dict[int, list[Header]]:

@@ -6,7 +6,7 @@ global window and holds its own event-time timers: windowed state with allowed l
 it (docs/facts.md).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -27,8 +27,8 @@ from apache_beam.utils.timestamp import Timestamp
 from schemas.reject import RejectReason
 from schemas.units import US_PER_S
 from transforms import cell_fold, cell_state, dedup, seconds
-from transforms.batches import EventBatch
-from transforms.cell_fold import WHOLE, WINDOW_S, Judged
+from transforms.batches import EventBatch, Instrument, Rows
+from transforms.cell_fold import NOTHING, WHOLE, WINDOW_S, Judged, Known
 from transforms.cell_state import CellState, Mark
 from transforms.datasets import EVENTS
 from transforms.files import Writers
@@ -74,7 +74,7 @@ class _FoldCell(beam.DoFn):
         fresh: BagRuntimeState = beam.DoFn.StateParam(cell_state.FRESH),
         met: BagRuntimeState = beam.DoFn.StateParam(cell_state.MET),
         kept: BagRuntimeState = beam.DoFn.StateParam(cell_state.KEPT),
-        folded: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(cell_state.FOLDED),
+        folded: BagRuntimeState = beam.DoFn.StateParam(cell_state.FOLDED),
         out: BagRuntimeState = beam.DoFn.StateParam(cell_state.OUT),
         publish: RuntimeTimer = beam.DoFn.TimerParam(PUBLISH),
         settle: RuntimeTimer = beam.DoFn.TimerParam(SETTLE),
@@ -91,7 +91,7 @@ class _FoldCell(beam.DoFn):
             state.mark = Mark(0, end_us + self._config.grace_us + _SETTLE_US)
             settle.set(_timestamp(state.mark.settle_us))
             close.set(_timestamp(end_us + self._config.horizon_us + self._config.slack_us))
-        batch = batch.with_verdicts(dedup.verdicts(batch.rows, state.known()))
+        batch = batch.read_at(state.mark.clock_us, dedup.verdicts(batch.rows, state.known()))
         taken = np.flatnonzero(batch.rows["verdict"] != dedup.AGAIN)
         count("records_read_again", len(batch) - len(taken))
         if not len(taken):
@@ -114,7 +114,7 @@ class _FoldCell(beam.DoFn):
         if settle_us != before.settle_us:
             settle.set(_timestamp(settle_us))
         if (bits, settle_us) != before:
-            state.mark = Mark(bits, settle_us)
+            state.mark = Mark(bits, settle_us, before.clock_us)
 
     def _unique(self, key: CellKey, batch: EventBatch) -> Iterator[tuple[CellKey, EventBatch]]:
         """The first of each identity that was read; if it is not the first in the log, the cell corrects it later."""
@@ -134,17 +134,19 @@ class _FoldCell(beam.DoFn):
         fresh: BagRuntimeState = beam.DoFn.StateParam(cell_state.FRESH),
         met: BagRuntimeState = beam.DoFn.StateParam(cell_state.MET),
         kept: BagRuntimeState = beam.DoFn.StateParam(cell_state.KEPT),
-        folded: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(cell_state.FOLDED),
+        folded: BagRuntimeState = beam.DoFn.StateParam(cell_state.FOLDED),
         out: BagRuntimeState = beam.DoFn.StateParam(cell_state.OUT),
     ) -> Iterator[Any]:
         state = CellState(key[0], mark, waiting, fresh, met, kept, folded, out)
         second = (at.micros - self._config.grace_us) // US_PER_S - 1
-        pieces = [] if state.is_closed else state.waiting_rows(second)
-        if pieces:
-            instruments, rows = cell_fold.second_rows(pieces, second)
-            rows["verdict"] = dedup.verdicts(rows, state.kept())
-            known = state.folded().get(second, seconds.NONE)
-            found = seconds.fold(known, instruments, rows, self._config.grace_us)
+        if state.is_closed:
+            return
+        state.mark = state.mark._replace(clock_us=max(state.mark.clock_us, at.micros))
+        instruments, rows = state.waiting_rows(second)
+        if len(rows):
+            rows["verdict"] = dedup.verdicts(rows, state.kept(), by_log=True)
+            known, found = self._folded(state.folded().get(second, NOTHING), instruments, rows, at.micros)
+            state.keep({second: known})
             yield from self._grown(key, state, second, found)
 
     @on_timer(SETTLE)
@@ -157,7 +159,7 @@ class _FoldCell(beam.DoFn):
         fresh: BagRuntimeState = beam.DoFn.StateParam(cell_state.FRESH),
         met: BagRuntimeState = beam.DoFn.StateParam(cell_state.MET),
         kept: BagRuntimeState = beam.DoFn.StateParam(cell_state.KEPT),
-        folded: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(cell_state.FOLDED),
+        folded: BagRuntimeState = beam.DoFn.StateParam(cell_state.FOLDED),
         out: BagRuntimeState = beam.DoFn.StateParam(cell_state.OUT),
         settle: RuntimeTimer = beam.DoFn.TimerParam(SETTLE),
     ) -> Iterator[Any]:
@@ -165,7 +167,8 @@ class _FoldCell(beam.DoFn):
         if state.is_closed or state.is_new:
             return
         rest, found = self._settled(key, state, at.micros)
-        state.mark = Mark(state.mark.seconds, _next_settle(rest) if rest is not None else 0)
+        clock_us = max(state.mark.clock_us, at.micros)
+        state.mark = Mark(state.mark.seconds, _next_settle(rest) if rest is not None else 0, clock_us)
         if rest is not None:
             settle.set(_timestamp(state.mark.settle_us))
         yield from found
@@ -179,7 +182,7 @@ class _FoldCell(beam.DoFn):
         fresh: BagRuntimeState = beam.DoFn.StateParam(cell_state.FRESH),
         met: BagRuntimeState = beam.DoFn.StateParam(cell_state.MET),
         kept: BagRuntimeState = beam.DoFn.StateParam(cell_state.KEPT),
-        folded: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(cell_state.FOLDED),
+        folded: BagRuntimeState = beam.DoFn.StateParam(cell_state.FOLDED),
         out: BagRuntimeState = beam.DoFn.StateParam(cell_state.OUT),
         forget: RuntimeTimer = beam.DoFn.TimerParam(FORGET),
     ) -> Iterable[Any]:
@@ -202,28 +205,25 @@ class _FoldCell(beam.DoFn):
             return None, []
         judged = cell_fold.judge(waiting, state.kept(), clock_us)
         known = state.folded()
-        with_rest = dict(known)
-        for second in cell_fold.seconds_of(judged.batch.rows):
-            known[second], with_rest[second] = self._folded(known.get(second, seconds.NONE), judged, second)
-        found = [
-            item
-            for second in cell_fold.seconds_of(judged.batch.rows)
-            for item in self._grown(key, state, second, with_rest[second])
-        ]
-        found += self._grown(key, state, None, seconds.united(list(with_rest.values())))
-        found += self._final(key, judged)
-        final, rest = judged.parted()
-        state.settle(final, rest, known)
-        return rest, found
+        whole = {second: kept.folded for second, kept in known.items()}
+        touched = cell_fold.by_second(waiting.rows)
+        for second, found in touched.items():
+            rows = waiting.rows[found]
+            rows["verdict"] = judged.verdicts[found]
+            before = known.get(second, NOTHING)
+            known[second], whole[second] = self._folded(before, waiting.instruments, rows, clock_us)
+        state.keep({second: known[second] for second in touched})
+        out = [item for second in touched for item in self._grown(key, state, second, whole[second])]
+        out += self._grown(key, state, None, seconds.united(list(whole.values())))
+        out += self._final(key, judged)
+        rest = judged.rest()
+        state.settle(judged.settled(), rest)
+        return rest, out
 
-    def _folded(self, known: Seconds, judged: Judged, second: int) -> tuple[Seconds, Seconds]:
-        """The accumulators of a second from its final records, and from all."""
-        instruments, rows = judged.batch.instruments, judged.batch.rows
-        of_second = rows["event_time_us"] // US_PER_S == second
-        final = rows[: judged.final][of_second[: judged.final]]
-        rest = rows[judged.final :][of_second[judged.final :]]
-        known = seconds.fold(known, instruments, final, self._config.grace_us)
-        return known, seconds.fold(known, instruments, rest, self._config.grace_us)
+    def _folded(
+        self, known: Known, instruments: Sequence[Instrument], rows: Rows, clock_us: int | None
+    ) -> tuple[Known, Seconds]:
+        return cell_fold.fold_second(known, instruments, rows, clock_us, self._config.grace_us)
 
     def _grown(self, key: CellKey, state: CellState, second: int | None, folded: Seconds) -> Iterator[Any]:
         """Records of a second, or of the whole window, that grew since they went out last."""
@@ -238,18 +238,18 @@ class _FoldCell(beam.DoFn):
 
     def _final(self, key: CellKey, judged: Judged) -> Iterator[Any]:
         """What is said of records once they are final: the file's rows, conflicts, and what went out wrongly."""
-        verdict = judged.batch.rows["verdict"]
-        written = judged.chosen(verdict <= dedup.COPY)
-        if written is not None and self._files_root is not None:
-            self._writers.write(self._files_root, EVENTS, key, [written])
-        conflicts = judged.chosen(verdict == dedup.CONFLICT)
+        written = judged.final & (judged.verdicts <= dedup.COPY)
+        if written.any() and self._files_root is not None:
+            self._writers.write(self._files_root, EVENTS, key, [(judged.batch, np.flatnonzero(written))])
+        conflicts = judged.chosen(judged.verdicts == dedup.CONFLICT)
         if conflicts is not None:
             count("identity_conflicts", len(conflicts))
             details = ["an event with this identity and other content lies before it"] * len(conflicts)
             reasons: list[RejectReason] = ["identity_conflict" for _ in details]
             rows = np.arange(len(conflicts))
             yield beam.pvalue.TaggedOutput("bad", reject_rows(conflicts.raw(), rows, "cell", reasons, details))
-        corrected = judged.chosen((verdict == dedup.NEW) & (judged.on_arrival == dedup.CONFLICT))
+        on_arrival = judged.batch.rows["verdict"]
+        corrected = judged.chosen((judged.verdicts == dedup.NEW) & (on_arrival == dedup.CONFLICT))
         if corrected is not None:
             yield key, corrected
 

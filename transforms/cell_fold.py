@@ -8,7 +8,7 @@ are folded anew each time something goes out, for a record that lies before them
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from schemas.event import TRADE
 from schemas.units import US_PER_S
 from transforms import dedup, seconds
 from transforms.bar_columns import bar_batch
-from transforms.batches import EventBatch, Instrument, Rows, joined, narrowed, pack_rows, unpack_rows
+from transforms.batches import EventBatch, Instrument, Rows, narrowed, pack_rows, unpack_rows
 from transforms.exact import Words
 from transforms.seconds import Seconds
 from transforms.stat_columns import stat_batch
@@ -31,62 +31,76 @@ _PUBLISHED = np.dtype([("instrument", "<u4"), ("kind", "<i4"), ("slot", "<i4"), 
 
 @dataclass(frozen=True)
 class Judged:
-    """Records of a cell in the order of the log, each with its verdict; the first `final` of them are final."""
+    """Records of a cell, which of them are final, and the verdict of each by what lies in the log so far."""
 
     batch: EventBatch
-    on_arrival: npt.NDArray[np.uint32]  # the verdicts when they were read
-    final: int
-
-    def parted(self) -> tuple[EventBatch | None, EventBatch | None]:
-        """The final ones and the others; None without any. The others get back the verdicts of their arrival."""
-        final, rest = np.split(np.arange(len(self.batch)), [self.final])
-        others = self.batch.take(rest) if len(rest) else None
-        if others is not None:
-            others.rows["verdict"] = self.on_arrival[rest]
-        return self.batch.take(final) if len(final) else None, others
+    verdicts: npt.NDArray[np.uint8]
+    final: npt.NDArray[np.bool_]
 
     def chosen(self, mask: npt.NDArray[np.bool_]) -> EventBatch | None:
-        """The final records for which this holds; None without any."""
-        found = np.flatnonzero(mask[: self.final])
+        """The final records for which this holds, in the order of the log; None without any."""
+        found = np.flatnonzero(mask & self.final)
+        return self.batch.take(found[dedup.log_order(self.batch.rows[found])]) if len(found) else None
+
+    def rest(self) -> EventBatch | None:
+        """The records that are not final, with the verdicts of their arrival; None without any."""
+        found = np.flatnonzero(~self.final)
         return self.batch.take(found) if len(found) else None
+
+    def settled(self) -> Rows:
+        """Rows of the final records, in the order of the log."""
+        rows = self.batch.rows if self.final.all() else self.batch.rows[self.final]
+        return rows[dedup.log_order(rows)]
 
 
 def judge(batch: EventBatch, kept: Sequence[Words], clock_us: int | None) -> Judged:
     """Judge records by the log alone; `kept` are seen_rows of those that were final before. clock_us None: all are."""
-    batch = batch.take(dedup.log_order(batch.rows))
-    on_arrival = batch.rows["verdict"].copy()
-    batch.rows["verdict"] = dedup.verdicts(batch.rows, kept)
-    final = len(batch) if clock_us is None else int(np.searchsorted(batch.rows["clock_us"], clock_us))
-    return Judged(batch, on_arrival, final)
+    found = dedup.verdicts(batch.rows, kept, by_log=True)
+    return Judged(
+        batch, found, np.ones(len(batch), np.bool_) if clock_us is None else batch.rows["clock_us"] < clock_us
+    )
 
 
-def second_rows(pieces: Sequence[tuple[list[Instrument], Rows]], second: int) -> tuple[list[Instrument], Rows]:
-    """The rows of one event second (s since the epoch), in the order of the log."""
-    instruments, rows = joined(pieces)
-    rows = rows[rows["event_time_us"] // US_PER_S == second]
-    return instruments, rows[dedup.log_order(rows)]
+class Known(NamedTuple):
+    """Accumulators of one event second: of its final records, those that lie before `clock_us`."""
+
+    clock_us: int
+    folded: Seconds
+
+    def to_bytes(self, second: int) -> bytes:
+        """As bytes, with the second in s since the epoch."""
+        return struct.pack("<qq", second, self.clock_us) + self.folded.to_bytes()
 
 
-def seconds_of(rows: Rows) -> list[int]:
-    """The event seconds that rows are of, in s since the epoch, ascending."""
-    found: list[int] = np.unique(rows["event_time_us"] // US_PER_S).tolist()
-    return found
+NOTHING: Final = Known(-(2**62), seconds.NONE)
 
 
-def pack_seconds(folded: Mapping[int, Seconds]) -> bytes:
-    """Accumulators by second, as bytes."""
-    parts = [(second, known.to_bytes()) for second, known in sorted(folded.items()) if len(known.rows)]
-    return b"".join(struct.pack("<qI", second, len(data)) + data for second, data in parts)
+def known_of(chunks: Sequence[bytes]) -> dict[int, Known]:
+    """Of each second what goes furthest, from Known.to_bytes."""
+    newest: dict[int, tuple[int, bytes]] = {}
+    for chunk in chunks:
+        second, clock_us = struct.unpack_from("<qq", chunk)
+        newest[second] = max(newest.get(second, (NOTHING.clock_us, b"")), (clock_us, chunk))
+    return {second: Known(clock_us, Seconds.from_bytes(chunk[16:])) for second, (clock_us, chunk) in newest.items()}
 
 
-def unpack_seconds(data: bytes) -> dict[int, Seconds]:
-    """The inverse of pack_seconds."""
-    found, at = {}, 0
-    while at < len(data):
-        second, size = struct.unpack_from("<qI", data, at)
-        at += 12 + size
-        found[second] = Seconds.from_bytes(data[at - size : at])
-    return found
+def fold_second(
+    known: Known, instruments: Sequence[Instrument], rows: Rows, clock_us: int | None, grace_us: int
+) -> tuple[Known, Seconds]:
+    """Accumulators of a second with its waiting rows: of what lies before `clock_us` (None: all), and of everything."""
+    rows = rows[rows["clock_us"] >= known.clock_us]
+    final = np.ones(len(rows), np.bool_) if clock_us is None else rows["clock_us"] < clock_us
+    folded = seconds.fold(known.folded, instruments, rows[final], grace_us)
+    upto_us = known.clock_us if clock_us is None else max(known.clock_us, clock_us)
+    return Known(upto_us, folded), seconds.fold(folded, instruments, rows[~final], grace_us)
+
+
+def by_second(rows: Rows) -> dict[int, npt.NDArray[np.intp]]:
+    """Event second (s since the epoch) -> the rows of it."""
+    second = rows["event_time_us"] // US_PER_S
+    order = np.argsort(second, kind="stable")
+    starts = np.flatnonzero(np.diff(second[order], prepend=-(2**62)))
+    return dict(zip(second[order][starts].tolist(), np.split(order, starts[1:]), strict=True))
 
 
 def versions_out(chunks: Sequence[bytes], slot: int) -> dict[tuple[Any, ...], int]:

@@ -1,7 +1,7 @@
 """The state of one cell: what Beam keeps for it between bundles. What is made of it is in cell_fold.py."""
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,29 +15,30 @@ from apache_beam.transforms.userstate import (
 
 from schemas.units import US_PER_S
 from transforms import dedup
-from transforms.batches import EventBatch, Instrument, Rows, packed_rows
-from transforms.cell_fold import WINDOW_S, pack_seconds, unpack_seconds
+from transforms.batches import EventBatch, Instrument, Rows, joined, packed_rows
+from transforms.cell_fold import WINDOW_S, Known, known_of
 from transforms.exact import Words
-from transforms.seconds import Seconds
 
 WAITING = BagStateSpec("waiting", BytesCoder())  # records that are not final, with their messages
 FRESH = BagStateSpec("fresh", BytesCoder())  # seen_rows of those, a chunk a batch
 MET = BagStateSpec("met", BytesCoder())  # seen_rows of those, merged chunks
 KEPT = BagStateSpec("kept", BytesCoder())  # seen_rows of the final ones, until the cell closes
-FOLDED = ReadModifyWriteStateSpec("folded", BytesCoder())  # accumulators of the final ones
+FOLDED = BagStateSpec("folded", BytesCoder())  # accumulators of the final ones; of a second the newest counts
 OUT = BagStateSpec("out", BytesCoder())  # versions that went out
 MARK = ReadModifyWriteStateSpec("mark", BytesCoder())
 
 _MAX_CHUNKS: Final = 12  # of seen_rows in a bag, before they are merged
+_MAX_FOLDED: Final = 3 * WINDOW_S  # chunks of accumulators, before old ones are dropped
 _CLOSED: Final = b"closed"
-_MARK: Final = struct.Struct("<Hq")  # seconds that have their timer, a bit each; when the cell settles next, 0: never
+_MARK: Final = struct.Struct("<Hqq")
 
 
 class Mark(NamedTuple):
-    """Which timers of a cell are set."""
+    """Which timers of a cell are set, and how far the log's clock had come when the last one fired."""
 
-    seconds: int = 0
-    settle_us: int = 0
+    seconds: int = 0  # that have their timer, a bit each
+    settle_us: int = 0  # when the cell settles next; 0: when something comes
+    clock_us: int = 0
 
 
 class CellState:
@@ -51,7 +52,7 @@ class CellState:
         fresh: BagRuntimeState,
         met: BagRuntimeState,
         kept: BagRuntimeState,
-        folded: ReadModifyWriteRuntimeState,
+        folded: BagRuntimeState,
         out: BagRuntimeState,
     ) -> None:
         self._start_s = start_s
@@ -100,30 +101,43 @@ class CellState:
         bits = np.left_shift(1, rows["event_time_us"] // US_PER_S - self._start_s)
         return int(np.bitwise_or.reduce(bits))
 
-    def waiting_rows(self, second: int) -> list[tuple[list[Instrument], Rows]]:
-        """Rows that are not final, of all batches that hold some of this second (s since the epoch)."""
+    def waiting_rows(self, second: int) -> tuple[list[Instrument], Rows]:
+        """Rows of this second (s since the epoch) that are held."""
         bit = 1 << second - self._start_s
-        return [packed_rows(piece[2:]) for piece in self._waiting.read() if struct.unpack_from("<H", piece)[0] & bit]
+        pieces = [piece for piece in self._waiting.read() if struct.unpack_from("<H", piece)[0] & bit]
+        parts = []
+        for instruments, rows in map(packed_rows, (memoryview(piece)[2:] for piece in pieces)):
+            of_second = rows["event_time_us"] // US_PER_S == second
+            parts.append((instruments, rows if of_second.all() else rows[of_second]))
+        return joined(parts)
 
     def waiting(self) -> EventBatch | None:
         """The records that are not final; None without any."""
-        pieces = [EventBatch.from_bytes(piece[2:]) for piece in self._waiting.read()]
+        pieces = [EventBatch.from_bytes(memoryview(piece)[2:]) for piece in self._waiting.read()]
         return EventBatch.concat(pieces) if pieces else None
 
-    def folded(self) -> dict[int, Seconds]:
+    def folded(self) -> dict[int, Known]:
         """Accumulators of the final records by second."""
-        return unpack_seconds(self._folded.read() or b"")
+        return known_of(list(self._folded.read()))
 
-    def settle(self, final: EventBatch | None, rest: EventBatch | None, folded: dict[int, Seconds]) -> None:
-        """Keep of final records what tells their copies; hold the rest on."""
+    def keep(self, folded: Mapping[int, Known]) -> None:
+        """Note accumulators of these seconds, in place of older ones."""
+        chunks = list(self._folded.read())
+        if len(chunks) > _MAX_FOLDED:
+            folded = {**known_of(chunks), **folded}
+            self._folded.clear()
+        for second, known in folded.items():
+            self._folded.add(known.to_bytes(second))
+
+    def settle(self, final: Rows, rest: EventBatch | None) -> None:
+        """Keep of final records (in the order of the log) what tells their copies; hold the rest on."""
         for bag in (self._waiting, self._fresh, self._met):
             bag.clear()
         if rest is not None:
             self.add(rest)
-        if final is not None:
-            self._kept.add(dedup.seen_rows(final.rows).tobytes())
+        if len(final):
+            self._kept.add(dedup.seen_rows(final).tobytes())
             _merge(self._kept)
-        self._folded.write(pack_seconds(folded))
 
     def close(self) -> None:
         """Keep one mark, so that a straggler does not start a second, poorer cell."""

@@ -77,10 +77,11 @@ def merged_seen(chunks: Sequence[Words]) -> Words:
     return joined[:, np.argsort(joined[0], kind="stable")]
 
 
-def verdicts(rows: Rows, known: Sequence[Words]) -> npt.NDArray[np.uint8]:
-    """NEW, COPY, AGAIN or CONFLICT for each row, in the order given; `known` are seen_rows of what came before.
+def verdicts(rows: Rows, known: Sequence[Words], *, by_log: bool = False) -> npt.NDArray[np.uint8]:
+    """NEW, COPY, AGAIN or CONFLICT for each row; `known` are seen_rows of what came before.
 
-    Only rows whose key meets another are looked at one by one, by the whole 128-bit identity.
+    Rows come one after the other as they are given, or (by_log) as they lie in the log. Only those whose key meets
+    another are looked at one by one, by the whole 128-bit identity.
     """
     result = np.full(len(rows), NEW, np.uint8)
     key = _keys(rows)
@@ -97,6 +98,8 @@ def verdicts(rows: Rows, known: Sequence[Words]) -> npt.NDArray[np.uint8]:
         return result
     read = _read_before(known, ordered[met])
     suspects = np.sort(order[met])
+    if by_log:
+        suspects = suspects[log_order(rows[suspects])]
     words = (column[suspects].tolist() for column in (key, rows["identity_lo"], rows["content"], places(rows)))
     for row, word, low, content, place in zip(suspects.tolist(), *words, strict=True):
         first, found = read.setdefault((word, low), (content, set()))

@@ -8,18 +8,18 @@ import pyarrow.compute as pc
 
 from schemas.event import EVENT, EVENT_FIELDS, SIDES
 from schemas.records import TIMESTAMP
-from transforms.batches import Rows
+from transforms.batches import Ints, Rows
 from transforms.decode import protobuf_fields
 
 _YEAR_10000_US: Final = 253_402_300_800_000_000
 
 
-def event_columns(topics: pa.StringArray, rows: Rows, values: pa.BinaryArray) -> dict[str, Any]:
-    """Columns of EVENT_FIELDS: what the messages (`values`) say, and where they lie and who they are (`rows`)."""
+def event_columns(topics: pa.StringArray, rows: Rows, chosen: Ints, values: pa.BinaryArray) -> dict[str, Any]:
+    """Columns of EVENT_FIELDS: what the messages (`values`) say, and where they lie and who they are (rows[chosen])."""
     fields = protobuf_fields(values)
     side = fields["side"].to_numpy()
     side = np.where((side == 1) | (side == 2), side, 0)
-    identity = np.ascontiguousarray(np.stack([rows["identity_hi"], rows["identity_lo"]], axis=1))
+    identity = np.ascontiguousarray(np.stack([rows["identity_hi"][chosen], rows["identity_lo"][chosen]], axis=1))
     columns: dict[str, Any] = {
         "exchange": fields["exchange"],
         "symbol": fields["symbol"],
@@ -31,10 +31,10 @@ def event_columns(topics: pa.StringArray, rows: Rows, values: pa.BinaryArray) ->
         "sequence": fields["sequence"],
         "received_at": _null_for_no_time(fields["received_at"]),
         "topic": topics,
-        "partition": pa.array(np.ascontiguousarray(rows["partition"])),
-        "offset": pa.array(np.ascontiguousarray(rows["offset"])),
-        "log_time": pa.array(np.ascontiguousarray(rows["log_time_us"])).cast(TIMESTAMP),
-        "identity": pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(rows), [None, pa.py_buffer(identity)]),
+        "partition": pa.array(rows["partition"][chosen]),
+        "offset": pa.array(rows["offset"][chosen]),
+        "log_time": pa.array(rows["log_time_us"][chosen]).cast(TIMESTAMP),
+        "identity": pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(chosen), [None, pa.py_buffer(identity)]),
     }
     columns |= {name: _null_for_empty(fields[name]) for name in ("trade_id", "event_id", "source")}
     return {field.name: columns[field.name] for field in EVENT_FIELDS}

@@ -6,16 +6,20 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.event import EVENT
-from transforms.batches import EventBatch
+from transforms.batches import EventBatch, Ints
 from transforms.decode import with_header_ids
 from transforms.dedup import places
 from transforms.event_columns import event_columns, no_copies
 
 
-def event_table(batches: Sequence[EventBatch]) -> pa.Table:
-    """Events as EVENT rows in the order of (event time, partition, offset), copies among them."""
-    batch = EventBatch.concat(batches)
-    batch = batch.take(np.lexsort((places(batch.rows), batch.rows["event_time_us"])))
-    values = with_header_ids(batch.values, batch.headers)
-    columns = event_columns(pa.repeat(batch.topic, len(batch)), batch.rows, values) | {"copies": no_copies(len(batch))}
+def event_table(parts: Sequence[tuple[EventBatch, Ints]]) -> pa.Table:
+    """The chosen rows of batches as EVENT rows, each part in the order of (event time, partition, offset)."""
+    return pa.concat_tables([_table(*part) for part in parts])
+
+
+def _table(batch: EventBatch, chosen: Ints) -> pa.Table:
+    rows = batch.rows
+    order = chosen[np.lexsort((places(rows)[chosen], rows["event_time_us"][chosen]))]
+    values = with_header_ids(batch.values, batch.headers).take(pa.array(order))
+    columns = event_columns(pa.repeat(batch.topic, len(order)), rows, order, values) | {"copies": no_copies(len(order))}
     return pa.table([columns[name] for name in EVENT.arrow.names], schema=EVENT.arrow)

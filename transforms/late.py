@@ -20,7 +20,7 @@ def late_rows(batch: EventBatch, reason: LateReason) -> pa.RecordBatch:
     """The events as LATE records."""
     time = batch.rows["event_time_us"]
     values = with_header_ids(batch.values, batch.headers)
-    columns = event_columns(pa.repeat(batch.topic, len(batch)), batch.rows, values) | {
+    columns = event_columns(pa.repeat(batch.topic, len(batch)), batch.rows, np.arange(len(batch)), values) | {
         "reason": [reason] * len(batch),
         "missed_bar_start": time // US_PER_S * US_PER_S,
         "lag_us": batch.rows["log_time_us"] - time,

@@ -1,7 +1,9 @@
 """Records to checked batches for the tests of single steps."""
 
+import numpy as np
+
 from tests.testing import Log, raw_batch
-from transforms.batches import EventBatch, RawBatch
+from transforms.batches import EventBatch, Ints, RawBatch
 from transforms.check import Limits, check
 from transforms.decode import DecodedBatch, decode
 
@@ -26,3 +28,8 @@ def checked(raw: RawBatch) -> EventBatch:
 def events(log: Log) -> EventBatch:
     """All events of a log as one batch."""
     return checked(raw_batch(log.records))
+
+
+def whole(batch: EventBatch) -> tuple[EventBatch, Ints]:
+    """All rows of a batch, as the files take them."""
+    return batch, np.arange(len(batch))

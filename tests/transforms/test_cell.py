@@ -216,8 +216,8 @@ def test_conflict_is_rejected_and_counts_in_the_version_alone() -> None:
 
 def test_conflict_whose_first_record_is_read_last_corrects_event_and_bar() -> None:
     timeline = Timeline()
-    timeline.read(trade(0, 1, price=7.0), log_time_us=900 * MS).clock(1_600 * MS)  # another partition is far behind
-    timeline.read(trade(0, 1), log_time_us=100 * MS)
+    timeline.read(trade(0, 1, price=7.0), log_time_us=15 * S).clock(1_600 * MS)  # another partition is far behind
+    timeline.read(trade(0, 1), log_time_us=2 * S)
     seen = played(timeline.clock(60 * S))
     assert places_of(seen) == [0, 1]
     assert [row["offset"] for what, _, row in seen if what == "bad"] == [0]

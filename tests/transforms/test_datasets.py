@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.late import LATE
 from tests.testing import Log, raw_batch, trade
-from tests.transforms.build_events import events
+from tests.transforms.build_events import events, whole
 from transforms.bar_columns import bar_batch
 from transforms.batches import EventBatch, ipc_bytes
 from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, STATS, Dataset
@@ -32,7 +32,7 @@ def batch_of(rows: Rows) -> EventBatch:
 
 
 def event_table(rows: Rows) -> pa.Table:
-    return EVENTS.table([batch_of(rows)])
+    return EVENTS.table([whole(batch_of(rows))])
 
 
 def bar_table(rows: Rows) -> pa.Table:
@@ -112,7 +112,7 @@ def test_events_with_and_without_headers_lie_in_one_table() -> None:
     log.add(trade(0), headers=[("horizon-event-id", b"h")])
     log.add(trade(1, symbol="B", event_id="f"))
     log.add(trade(2, symbol="C"))
-    pieces = [events(log).slice(row, row + 1) for row in range(3)]
+    pieces = [whole(events(log).slice(row, row + 1)) for row in range(3)]
     merged = EVENTS.merged([EVENTS.table(pieces)])
     assert merged["event_id"].to_pylist() == ["h", "f", None]
     assert merged["symbol"].to_pylist() == ["BTC-USDT", "B", "C"]

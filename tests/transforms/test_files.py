@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.testing import Log, trade
-from tests.transforms.build_events import events
+from tests.transforms.build_events import events, whole
 from transforms import files
 from transforms.datasets import EVENTS, REJECTS
 from transforms.fault_points import FILE_STEPS
@@ -27,7 +27,7 @@ def table(count: int = 30) -> pa.Table:
     log = Log()
     for number in range(count):
         log.add(trade(number * 1_000, trade_id=str(number // 2)), partition=number % 3)
-    return EVENTS.table([events(log)])
+    return EVENTS.table([whole(events(log))])
 
 
 def only_file(root: Path) -> Path:
