@@ -137,7 +137,7 @@ def start(places: Endpoints, options: LiveOptions) -> LiveJob:
     pipeline = beam.Pipeline(options=PipelineOptions(flink.flags()))
     consumer = options.consumer(places.bootstrap_servers)
     raw = pipeline | options.source_label >> ReadKafka(places.expansion_endpoint, options.topic, consumer)
-    write(build(raw, options.config), options.outputs, options.config.cell.grace_us)
+    write(build(raw, options.config, options.outputs.files_root), options.outputs, options.config.cell.grace_us)
     result = pipeline.run()
     try:
         return LiveJob(places.flink_rest, _running_job(places.flink_rest, name, result))

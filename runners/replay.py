@@ -39,7 +39,7 @@ def replay(
     (out / MANIFEST).write_text(manifest.to_json())
     pipeline = beam.Pipeline(options=PipelineOptions(flags or direct.FLAGS))
     raw = pipeline | "ReadOffsets" >> ReadOffsets(bootstrap_servers, manifest)
-    write(build(raw, config), Outputs(files_root=str(out)), config.cell.grace_us)
+    write(build(raw, config, str(out)), Outputs(files_root=str(out)), config.cell.grace_us)
     result = pipeline.run()
     result.wait_until_finish()
     counters = result.metrics().query()["counters"]

@@ -140,7 +140,7 @@ def run(batches: Sequence[RawBatch], root: Path, config: MarketDataConfig | None
     try:
         with beam.Pipeline(options=PipelineOptions(FLAGS)) as pipeline:
             raw = pipeline | beam.Create([name]) | beam.FlatMap(_feed).with_output_types(RawBatch)
-            write(build(raw, config), Outputs(files_root=str(root)), config.cell.grace_us)
+            write(build(raw, config, str(root)), Outputs(files_root=str(root)), config.cell.grace_us)
     finally:
         del _FEEDS[name]
     return Written(root)

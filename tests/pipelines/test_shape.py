@@ -24,7 +24,7 @@ def whole_graph(outputs: Outputs, config: MarketDataConfig | None = None) -> bea
     pipeline = beam.Pipeline(options=PipelineOptions(FLAGS))
     raw = pipeline | "Raw" >> beam.Create([""]) | "Feed" >> beam.Map(lambda _: None).with_output_types(RawBatch)
     config = config or MarketDataConfig()
-    write(build(raw, config), outputs, config.cell.grace_us)
+    write(build(raw, config, outputs.files_root), outputs, config.cell.grace_us)
     return pipeline
 
 

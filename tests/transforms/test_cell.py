@@ -15,10 +15,11 @@ from tests.testing import trade as trade_at
 from tests.transforms.build_events import checked
 from transforms.batches import EventBatch
 from transforms.cell import CellConfig, CellKey, FoldCells
-from transforms.sessions import FoldSessions, SessionTimes
-from transforms.slide import SLIDING, slide_bars
+from transforms.sessions import Sessions, SessionTimes
 from transforms.split import SplitByCell
-from transforms.windows import FoldWindows, RollUp, Windowing
+from transforms.window_kinds import Windowing, larger
+from transforms.window_kinds import sliding as sliding_minute
+from transforms.windows import FoldWindows
 
 MS, S = 1_000, 1_000_000
 CONFIG = CellConfig(grace_us=500 * MS, horizon_us=120 * S, slack_us=30 * S, shards=1)
@@ -97,15 +98,11 @@ def played(
         _ = folded.stats | "Stats" >> beam.Values() | "NoteStats" >> beam.ParDo(_Note("stat"))
         _ = folded.late | "NoteLate" >> beam.ParDo(_Note("late"))
         _ = folded.bad | "NoteBad" >> beam.ParDo(_Note("bad"))
-        if sliding:
-            slid = folded.bars | "Slide" >> FoldWindows("slide", slide_bars, SLIDING, WINDOWS)
-            _ = slid | "Sliding" >> beam.Values() | "NoteSliding" >> beam.ParDo(_Note("sliding"))
-        if sessions:
-            found = folded.bars | FoldSessions(sessions)
-            _ = found | "Sessions" >> beam.Values() | "NoteSessions" >> beam.ParDo(_Note("session"))
-        if intervals_s:
-            rolled = folded.bars | "RollUp" >> RollUp(intervals_s, WINDOWS)
-            _ = rolled | "Rolled" >> beam.Values() | "NoteRolled" >> beam.ParDo(_Note("bar{interval_s}"))
+        kinds = [*larger(intervals_s, WINDOWS), *([sliding_minute(WINDOWS)] if sliding else [])]
+        kinds += [Sessions(sessions)] if sessions else []
+        found = folded.bars | FoldWindows(kinds, WINDOWS)
+        _ = found.bars | "Larger" >> beam.Values() | "NoteLarger" >> beam.ParDo(_Note("bar{interval_s}"))
+        _ = found.stats | "LargerStats" >> beam.Values() | "NoteLargerStats" >> beam.ParDo(_Note("{kind}"))
     return list(_SEEN)
 
 

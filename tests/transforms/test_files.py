@@ -13,11 +13,12 @@ import pytest
 
 from tests.testing import Log, trade
 from tests.transforms.build_events import events
-from transforms import files
+from transforms import parquet_file
 from transforms.datasets import EVENTS, REJECTS
 from transforms.event_rows import pack_events
 from transforms.fault_points import FILE_STEPS
-from transforms.files import event_pieces, reject_pieces, write_file
+from transforms.files import event_pieces, reject_pieces
+from transforms.parquet_file import write_file
 from transforms.rejects import reject_rows
 from transforms.split import split_by_cell
 
@@ -93,7 +94,7 @@ def test_crash_during_the_write_leaves_the_old_file(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.pq, "write_table", full)
+        patch.setattr(parquet_file.pq, "write_table", full)
         with pytest.raises(OSError, match="No space"):
             write_file(str(tmp_path), EVENTS, KEY, table())
     assert (tmp_path / EVENTS.path(*KEY)).read_bytes() == before

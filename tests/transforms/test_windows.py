@@ -12,7 +12,7 @@ from transforms.bar_columns import second_bar_batch
 from transforms.roll_up import Span, fixed
 from transforms.seconds import NONE, fold
 from transforms.stat_columns import second_stat_batch
-from transforms.windows import newer
+from transforms.window_kinds import newer
 
 
 def bars(versions: dict[str, int]) -> pa.RecordBatch:
