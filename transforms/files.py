@@ -23,6 +23,7 @@ from apache_beam.transforms.userstate import (
     TimerSpec,
     on_timer,
 )
+from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.timestamp import Timestamp
 
 from schemas.units import US_PER_S
@@ -136,10 +137,11 @@ class WriteFiles(beam.PTransform):
         super().__init__()
         self._name, self._root, self._grace_us, self._datasets = name, root, grace_us, datasets
 
+    @no_annotations  # Beam knows no input of several collections, and warns of each
     def expand(self, collections: tuple[beam.PCollection[Any], ...]) -> beam.PCollection[None]:
         keyed = [
             rows
-            | f"Cut_{dataset.name}"
+            | f"Cut{dataset.name.title()}"
             >> beam.FlatMap(_cut, number, dataset, cut).with_output_types(tuple[tuple[int, int, int], bytes])
             for number, (rows, (dataset, cut)) in enumerate(zip(collections, self._datasets, strict=True))
         ]

@@ -1,8 +1,8 @@
 """Larger windows from the records of their parts, as pure functions; windows.py keeps the state.
 
-A window's parts are records of 1 s or of PART_S, both given by the cells. Of a part the highest version counts. A record
-is a function of the set of log records in it, and folding is associative, so it does not matter through which parts a
-record came.
+A window's parts are records of 1 s or of PART_S, both given by the cells. Of a part the highest version counts. A
+record is a function of the set of log records in it, and folding is associative, so it does not matter through which
+parts a record came.
 """
 
 from collections.abc import Mapping, Sequence

@@ -18,7 +18,8 @@ from schemas.units import US_PER_S
 from transforms.bar_columns import BARS, vwaps
 from transforms.roll_up import BAR_KIND, Parts, instrument_codes, is_stat, newest, rolled
 from transforms.window_columns import COMMON, WindowColumns
-from transforms.window_kinds import Kind, Window
+from transforms.window_kinds import Kind
+from transforms.window_state import Window
 
 _DAY_US: Final = 86_400 * US_PER_S
 _JOINED_S: Final = 10  # what became final is joined at most this often

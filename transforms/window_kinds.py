@@ -1,9 +1,8 @@
 """What the step of the larger windows keeps: each kind of window says which records it takes, and when it speaks.
 
-A kind works on the state of one key, which is a window of one shard; windows.py is the step around it.
+A kind works on the state of one key, which is a window of one shard (window_state.py); windows.py is the step.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,21 +10,18 @@ from typing import ClassVar, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.transforms.userstate import BagRuntimeState, ReadModifyWriteRuntimeState, RuntimeTimer
-from apache_beam.utils.timestamp import Timestamp
 
 from schemas.units import US_PER_S
 from transforms.metrics import count
 from transforms.roll_up import Parts, Span, fixed, is_stat, newest, part_of, roll_up
 from transforms.slide import SLIDING, slide_bars
+from transforms.window_state import Window, due_us
 
 FoldParts = Callable[[Parts, Span, int], list[pa.RecordBatch]]
 
-REVISION_US: Final = 10 * US_PER_S  # what grew goes out again at most this often, by the log's clock
 FILE_S: Final = 60  # a file of bars or stats holds those that begin in a minute
 _FILE_WAIT_US: Final = 100_000  # the last records of a minute are under way for some milliseconds
 _MAX_BATCHES: Final = 16  # of parts that a window which is out keeps, before they are merged
-_IDLE: Final = 0  # no time at which a window is due
 
 
 @dataclass(frozen=True)
@@ -34,15 +30,6 @@ class Windowing:
 
     grace_us: int  # a window goes out this long after its end
     lateness_us: int  # and may grow for this long
-
-
-def due_us(first_us: int, at_us: int) -> int:
-    """When what came at `at_us` is to go out: at `first_us`, or at the next multiple of 10 s after it came.
-
-    >>> due_us(60_500_000, 31_000_000), due_us(60_500_000, 61_000_000), due_us(60_500_000, 70_000_000)
-    (60500000, 70000000, 80000000)
-    """
-    return first_us if at_us <= first_us else (at_us // REVISION_US + 1) * REVISION_US
 
 
 def start_s_of(records: pa.RecordBatch) -> int:
@@ -60,71 +47,6 @@ def newer(records: pa.RecordBatch, published: dict[str, int]) -> tuple[pa.Record
     if not grown:
         return None, published
     return records.take(pa.array(grown)), published | {names[row]: versions[row] for row in grown}
-
-
-class Window:
-    """The state and timers of one key. The step forgets nothing by itself: a kind clears what is over."""
-
-    def __init__(
-        self,
-        parts: BagRuntimeState,
-        versions: ReadModifyWriteRuntimeState,
-        due: ReadModifyWriteRuntimeState,
-        publish: RuntimeTimer,
-        forget: RuntimeTimer,
-    ) -> None:
-        self._parts, self._versions, self._due = parts, versions, due
-        self._publish, self._forget = publish, forget
-
-    @property
-    def is_new(self) -> bool:
-        """Whether nothing is known of it."""
-        return self._due.read() is None
-
-    def parts(self) -> list[pa.RecordBatch]:
-        """What was added."""
-        return list(self._parts.read())
-
-    def add(self, records: pa.RecordBatch) -> None:
-        """Keep records."""
-        self._parts.add(records)
-
-    def keep(self, batches: Sequence[pa.RecordBatch]) -> None:
-        """Keep these in place of all that was added."""
-        self._parts.clear()
-        for batch in batches:
-            self._parts.add(batch)
-
-    def publish_at(self, us: int) -> None:
-        """Be due then, or earlier where it is: whatever comes meanwhile must not put it off."""
-        pending_us = self._due.read() or _IDLE
-        if pending_us == _IDLE or us < pending_us:
-            self._due.write(us)
-            self._publish.set(Timestamp(micros=us))
-
-    def forget_at(self, us: int) -> None:
-        """Be over then."""
-        self._forget.set(Timestamp(micros=us))
-
-    def woken(self) -> None:
-        """It was due, and is not any more."""
-        if not self.is_new:
-            self._due.write(_IDLE)
-
-    def versions(self) -> dict[str, int]:
-        """What is out, as `newer` takes it."""
-        found: dict[str, int] = json.loads(self._versions.read() or b"{}")
-        return found
-
-    def set_versions(self, versions: dict[str, int]) -> None:
-        """Remember what is out."""
-        self._versions.write(json.dumps(versions).encode())
-
-    def clear(self) -> None:
-        """Forget all of it."""
-        self._parts.clear()
-        self._versions.clear()
-        self._due.clear()
 
 
 class Kind(ABC):

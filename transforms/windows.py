@@ -30,7 +30,8 @@ from transforms.batches import ArrowBatchCoder
 from transforms.datasets import BARS, STATS
 from transforms.parquet_file import FileKey, Writers
 from transforms.roll_up import is_stat
-from transforms.window_kinds import FILE_S, Kind, Minutes, Window, Windowing, counted, start_s_of
+from transforms.window_kinds import FILE_S, Kind, Minutes, Windowing, counted, start_s_of
+from transforms.window_state import Window
 
 ShardRecords = tuple[int, pa.RecordBatch]  # BAR or STAT records of one shard and window
 WindowKey = tuple[str, int, int]  # (kind, window start in s since the epoch, shard)

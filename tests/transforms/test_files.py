@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,17 @@ def test_writer_that_wakes_after_others_wrote_the_file_takes_no_row_from_it(
     late.send_signal(signal.SIGCONT)
     late.wait(60)  # whether it succeeds or finds that its own file was cleared away
     assert only_file(root).read_bytes() == only_file(whole).read_bytes()
+
+
+def test_writers_of_one_file_at_the_same_time_lose_no_row_and_do_not_fail(tmp_path: Path) -> None:
+    rows = table(60)
+    write_file(str(tmp_path / "once"), EVENTS, KEY, rows)
+    with ThreadPoolExecutor(6) as pool:  # each takes its turn with an identity and its copy
+        for written in [
+            pool.submit(write_file, str(tmp_path / "root"), EVENTS, KEY, rows.slice(at, 3)) for at in range(60)
+        ]:
+            written.result()
+    assert only_file(tmp_path / "root").read_bytes() == only_file(tmp_path / "once").read_bytes()
 
 
 def test_clearing_up_spares_the_neighbours(tmp_path: Path) -> None:
