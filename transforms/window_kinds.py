@@ -141,6 +141,29 @@ class Minutes(Kind):
         window.clear()
 
 
+@dataclass(frozen=True)
+class Gone(Kind):
+    """Windows of a kind that the run before had and this one has not: they are forgotten."""
+
+    name: str = "gone"
+
+    def starts(self, records: pa.RecordBatch) -> Sequence[int]:
+        """None."""
+        return ()
+
+    def add(self, window: Window, start_s: int, records: pa.RecordBatch, at_us: int) -> None:
+        """Keep nothing."""
+
+    def due(self, window: Window, start_s: int, at_us: int) -> Iterator[pa.RecordBatch]:
+        """Nothing, and it is over."""
+        window.clear()
+        yield from ()
+
+    def over(self, window: Window, start_s: int) -> Iterator[pa.RecordBatch]:
+        """The same."""
+        return self.due(window, start_s, 0)
+
+
 def larger(intervals_s: Sequence[int], windowing: Windowing) -> list[Kind]:
     """Bars and stats of the larger intervals, but those that the cells give themselves."""
     parts = {interval_s: part_of(interval_s) for interval_s in sorted(intervals_s)}

@@ -30,7 +30,7 @@ from transforms.batches import ArrowBatchCoder
 from transforms.datasets import BARS, STATS
 from transforms.parquet_file import FileKey, Writers
 from transforms.roll_up import is_stat
-from transforms.window_kinds import FILE_S, Kind, Minutes, Windowing, counted, start_s_of
+from transforms.window_kinds import FILE_S, Gone, Kind, Minutes, Windowing, counted, start_s_of
 from transforms.window_state import Window
 
 ShardRecords = tuple[int, pa.RecordBatch]  # BAR or STAT records of one shard and window
@@ -108,7 +108,7 @@ def _fold_windows(name: str, kinds: Sequence[Kind], files_root: str | None) -> b
             publish: RuntimeTimer = beam.DoFn.TimerParam(publish_spec),
             forget: RuntimeTimer = beam.DoFn.TimerParam(forget_spec),
         ) -> Iterator[Any]:
-            window, kind = Window(parts, versions, due, publish, forget), by_name[key[0]]
+            window, kind = Window(parts, versions, due, publish, forget), by_name.get(key[0], Gone())
             window.woken()
             yield from self._given(kind, key[2], kind.due(window, key[1], at.micros))
 
@@ -122,7 +122,7 @@ def _fold_windows(name: str, kinds: Sequence[Kind], files_root: str | None) -> b
             publish: RuntimeTimer = beam.DoFn.TimerParam(publish_spec),
             forget: RuntimeTimer = beam.DoFn.TimerParam(forget_spec),
         ) -> Iterator[Any]:
-            window, kind = Window(parts, versions, due, publish, forget), by_name[key[0]]
+            window, kind = Window(parts, versions, due, publish, forget), by_name.get(key[0], Gone())
             yield from self._given(kind, key[2], kind.over(window, key[1]))
 
         def _given(self, kind: Kind, shard: int, found: Iterator[pa.RecordBatch]) -> Iterator[Any]:
