@@ -11,11 +11,8 @@ from transforms.cell import CellKey, FoldCells
 from transforms.check import CheckEvents
 from transforms.decode import DecodeEvents
 from transforms.late import JudgeLateness
-from transforms.roll_up import is_stat
-from transforms.sessions import FoldSessions
-from transforms.slide import SLIDING, slide_bars
 from transforms.split import SplitByCell
-from transforms.windows import FoldWindows, RollUp, ShardRecords
+from transforms.windows import FoldWindows, ShardRecords
 
 
 class MarketData(NamedTuple):
@@ -29,23 +26,20 @@ class MarketData(NamedTuple):
 
 
 def build(raw: beam.PCollection[RawBatch], config: MarketDataConfig, files_root: str | None = None) -> MarketData:
-    """Records in; unique events, bars, stats and every late or refused record out (docs/specs/market_data.md)."""
-    cell, times = config.cell, config.windows
+    """Records in; unique events, bars, stats and every late or refused record out (docs/specs/market_data.md).
+
+    files_root: where the steps that make events, bars and stats write their files; None: nowhere.
+    """
+    cell = config.cell
     decoded = raw | "DecodeEvents" >> DecodeEvents(config.limits.max_value_bytes)  # .good DecodedBatch, .bad REJECT
     checked = decoded.good | "CheckEvents" >> CheckEvents(config.limits)  # .good EventBatch, .bad REJECT
     judged = checked.good | "JudgeLateness" >> JudgeLateness(cell.horizon_us)  # .on_time EventBatch, .late LATE
     pieces = judged.on_time | "SplitByCell" >> SplitByCell(cell.shards)  # (CellKey, EventBatch)
-    folded = pieces | "FoldCells" >> FoldCells(cell, files_root)  # .events, .bars and .stats of 1 s, .late, .bad
-    folded = folded._replace(  # HACK until windows
-        bars=folded.bars | "H1" >> beam.Filter(lambda e: e[1].column("interval_s")[0].as_py() == 1),
-        stats=folded.stats | "H2" >> beam.Filter(lambda e: e[1].column("interval_s")[0].as_py() == 1),
-    )
-    seconds = (folded.bars, folded.stats) | "GatherSeconds" >> beam.Flatten()
-    windows = seconds | "RollUp" >> RollUp(config.intervals_s, times)  # (shard, BAR or STAT), those of 1 s too
-    sliding = folded.bars | "Slide" >> FoldWindows("slide", slide_bars, SLIDING, times)  # (shard, STAT)
-    sessions = [folded.bars | "FoldSessions" >> FoldSessions(session) for session in config.sessions]  # (shard, STAT)
-    records = (windows, sliding, *sessions) | "GatherWindows" >> beam.Flatten()
-    bars, stats = records | "ByRecord" >> beam.Partition(lambda element, _: int(is_stat(element[1])), 2)
+    folded = pieces | "FoldCells" >> FoldCells(cell, files_root)  # .events, .bars and .stats, .late, .bad
+    parts = (folded.bars, folded.stats) | "GatherParts" >> beam.Flatten()
+    windows = parts | "FoldWindows" >> FoldWindows(config.kinds, config.windows, files_root)  # .bars, .stats: larger
+    bars = (folded.bars, windows.bars) | "GatherBars" >> beam.Flatten()
+    stats = (folded.stats, windows.stats) | "GatherStats" >> beam.Flatten()
     late = (judged.late, folded.late) | "GatherLate" >> beam.Flatten()
     rejects = (decoded.bad, checked.bad, folded.bad) | "GatherRejects" >> beam.Flatten()
     return MarketData(folded.events, bars, stats, late, rejects)

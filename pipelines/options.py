@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from transforms.cell import CellConfig
 from transforms.check import Limits
-from transforms.sessions import SessionTimes
-from transforms.windows import Windowing
+from transforms.sessions import Sessions, SessionTimes
+from transforms.window_kinds import Kind, Windowing, larger, sliding
 
 
 class ConfigError(ValueError):
@@ -45,3 +45,9 @@ class MarketDataConfig:
     def sessions(self) -> tuple[SessionTimes, ...]:
         """The sessions that are folded: none, or those of the one gap."""
         return () if self.session_gap_s is None else (SessionTimes(self.session_gap_s, self.windows.lateness_us),)
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The larger windows that are made."""
+        sessions = [Sessions(times) for times in self.sessions]
+        return *larger(self.intervals_s, self.windows), sliding(self.windows), *sessions

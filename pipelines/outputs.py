@@ -18,13 +18,14 @@ class Outputs:
 
 
 def write(market: MarketData, outputs: Outputs, grace_us: int) -> None:
-    """Apply the sinks that `outputs` names. grace_us: microseconds of the log's clock before a file is written."""
+    """Apply the sinks that `outputs` names; the files of events, bars and stats are written inside of build().
+
+    grace_us: microseconds of the log's clock before a file is written.
+    """
     if (root := outputs.files_root) is not None:
         wait = grace_us + 100_000  # the last bars of a window are under way for some milliseconds
-        _ = market.bars | "WriteBars" >> WriteFiles(root, datasets.BARS, wait, files.window_pieces)
-        _ = market.stats | "WriteStats" >> WriteFiles(root, datasets.STATS, wait, files.window_pieces)
-        _ = market.late | "WriteLate" >> WriteFiles(root, datasets.LATE_EVENTS, wait, files.late_pieces)
-        _ = market.rejects | "WriteRejects" >> WriteFiles(root, datasets.REJECTS, wait, files.reject_pieces)
+        refused = [(datasets.LATE_EVENTS, files.late_pieces), (datasets.REJECTS, files.reject_pieces)]
+        _ = (market.late, market.rejects) | "WriteRefused" >> WriteFiles("refused", root, wait, refused)
     if (broker := outputs.bootstrap_servers) is not None:
         names = TopicNames(outputs.topic_prefix)
         _ = market.events | "PublishEvents" >> PublishRecords(broker, names, topics.unique_events)

@@ -8,6 +8,7 @@ it (docs/facts.md).
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
@@ -31,9 +32,9 @@ from transforms.batches import EventBatch, Instrument, Rows
 from transforms.cell_fold import NOTHING, WHOLE, WINDOW_S, Judged, Known
 from transforms.cell_state import CellState, Mark
 from transforms.datasets import EVENTS
-from transforms.files import Writers
 from transforms.late import late_rows
 from transforms.metrics import count
+from transforms.parquet_file import Writers
 from transforms.rejects import reject_rows
 from transforms.seconds import Seconds
 
@@ -113,8 +114,9 @@ class _FoldCell(beam.DoFn):
         settle_us = before.settle_us or _next_settle(batch)
         if settle_us != before.settle_us:
             settle.set(_timestamp(settle_us))
-        if (bits, settle_us) != before:
-            state.mark = Mark(bits, settle_us, before.clock_us)
+        after = Mark(bits, settle_us, before.clock_us)
+        if after != before:
+            state.mark = after
 
     def _unique(self, key: CellKey, batch: EventBatch) -> Iterator[tuple[CellKey, EventBatch]]:
         """The first of each identity that was read; if it is not the first in the log, the cell corrects it later."""
@@ -240,14 +242,15 @@ class _FoldCell(beam.DoFn):
         """What is said of records once they are final: the file's rows, conflicts, and what went out wrongly."""
         written = judged.final & (judged.verdicts <= dedup.COPY)
         if written.any() and self._files_root is not None:
-            self._writers.write(self._files_root, EVENTS, key, [(judged.batch, np.flatnonzero(written))])
+            rows = partial(EVENTS.table, [(judged.batch, np.flatnonzero(written))])
+            self._writers.write(self._files_root, EVENTS, key, rows)
         conflicts = judged.chosen(judged.verdicts == dedup.CONFLICT)
         if conflicts is not None:
             count("identity_conflicts", len(conflicts))
             details = ["an event with this identity and other content lies before it"] * len(conflicts)
             reasons: list[RejectReason] = ["identity_conflict" for _ in details]
-            rows = np.arange(len(conflicts))
-            yield beam.pvalue.TaggedOutput("bad", reject_rows(conflicts.raw(), rows, "cell", reasons, details))
+            refused = reject_rows(conflicts.raw(), np.arange(len(conflicts)), "cell", reasons, details)
+            yield beam.pvalue.TaggedOutput("bad", refused)
         on_arrival = judged.batch.rows["verdict"]
         corrected = judged.chosen((judged.verdicts == dedup.NEW) & (on_arrival == dedup.CONFLICT))
         if corrected is not None:

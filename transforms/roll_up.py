@@ -1,8 +1,8 @@
 """Larger windows from the records of their parts, as pure functions; windows.py keeps the state.
 
-A window's parts are those of a smaller interval, at last the 1 s records of a cell. Of a part the highest version
-counts. A record is a function of the set of log records in it, and folding is associative, so it does not matter
-through which intervals a record came.
+A window's parts are records of 1 s or of PART_S, both given by the cells. Of a part the highest version counts. A
+record is a function of the set of log records in it, and folding is associative, so it does not matter through which
+parts a record came.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +23,7 @@ from transforms.window_columns import Fold, Layout, WindowColumns
 Parts = Mapping[str, pa.Table]  # records by kind of record, that of bars is BAR_KIND
 
 BAR_KIND: Final = ""  # a bar has no field `kind`
+PART_S: Final = 10  # the larger of the two intervals that the cells give
 _LAYOUTS: Final = {BAR_KIND: BARS, "ticker": TICKERS, "book": BOOKS}
 _FOLDS: dict[Fold, np.ufunc] = {"highest": np.maximum, "lowest": np.minimum, "added": np.add}
 
@@ -43,6 +44,15 @@ class Span:
 def fixed(length_s: int) -> Span:
     """Windows one after the other."""
     return Span(length_s, length_s)
+
+
+def part_of(length_s: int, part_s: int = PART_S) -> int:
+    """The interval of the records that a window of `length_s` is made from; its own when the cells give it.
+
+    >>> part_of(60, 10), part_of(10, 10), part_of(15, 10)
+    (10, 10, 1)
+    """
+    return part_s if length_s % part_s == 0 else 1
 
 
 def is_stat(records: pa.RecordBatch | pa.Table) -> bool:

@@ -5,30 +5,24 @@ that never falls silent. Here bars that lie close together are joined as soon as
 open session is one row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.transforms.timeutil import TimeDomain
-from apache_beam.transforms.userstate import BagRuntimeState, BagStateSpec, RuntimeTimer, TimerSpec, on_timer
-from apache_beam.utils.timestamp import Timestamp
 
 from schemas.stat import STAT
 from schemas.units import US_PER_S
 from transforms.bar_columns import BARS, vwaps
-from transforms.batches import ArrowBatchCoder
-from transforms.metrics import count
-from transforms.roll_up import BAR_KIND, Parts, Span, fixed, instrument_codes, newest, rolled
+from transforms.roll_up import BAR_KIND, Parts, instrument_codes, is_stat, newest, rolled
 from transforms.window_columns import COMMON, WindowColumns
-from transforms.windows import FoldWindows, ShardRecords, Windowing
+from transforms.window_kinds import Kind
+from transforms.window_state import Window
 
 _DAY_US: Final = 86_400 * US_PER_S
-_JOINED_S: Final = 10  # seconds that are waited for together
+_JOINED_S: Final = 10  # what became final is joined at most this often
 _RUNS: Final = replace(BARS, ints={**BARS.ints, "window_end": ("-", "highest")})  # bars of any length
 _PRICES: Final = {"first_price": "open", "last_price": "close", "min_price": "low", "max_price": "high"}
 
@@ -65,10 +59,6 @@ def join_runs(parts: Parts, gap_s: int) -> pa.RecordBatch:
     return joined.to_batch(_RUNS, (joined.ints["window_end"] - joined.start_us) // US_PER_S)
 
 
-def _join_window(parts: Parts, span: Span, start_us: int, *, gap_s: int) -> list[pa.RecordBatch]:
-    return [join_runs(parts, gap_s)]
-
-
 def session_stats(runs: pa.RecordBatch) -> pa.RecordBatch:
     """Whole sessions as STAT records."""
     bars = WindowColumns.from_batch(_RUNS, runs)
@@ -79,66 +69,45 @@ def session_stats(runs: pa.RecordBatch) -> pa.RecordBatch:
     return replace(bars, ints=ints, sums=sums).to_records(STAT, runs["interval_s"].to_numpy(), derived, {})
 
 
-class _CloseSessions(beam.DoFn):
-    RUNS = BagStateSpec("runs", ArrowBatchCoder())
-    CLOSE = TimerSpec("close_sessions", TimeDomain.WATERMARK)
+@dataclass(frozen=True)
+class Sessions(Kind):
+    """Sessions of each instrument of a shard; its one key holds 1 s bars until they are final, and the runs of them."""
 
-    def __init__(self, times: SessionTimes) -> None:
-        self._gap_s, self._wait_us = times.gap_s, times.wait_us
+    times: SessionTimes
+    name: str = "sessions"
 
-    def process(
-        self,
-        element: ShardRecords,
-        runs: BagRuntimeState = beam.DoFn.StateParam(RUNS),
-        close: RuntimeTimer = beam.DoFn.TimerParam(CLOSE),
-    ) -> None:
-        runs.add(element[1])
-        due_us = pc.max(element[1]["window_end"]).value + self._wait_us
-        close.set(Timestamp(micros=due_us), dynamic_timer_tag=str(due_us))  # a timer each: one would only be moved on
+    def starts(self, records: pa.RecordBatch) -> Sequence[int]:
+        """One window for ever, of the 1 s bars."""
+        return () if is_stat(records) or records["interval_s"][0].as_py() != 1 else (0,)
 
-    @on_timer(CLOSE)
-    def close(
-        self,
-        shard: int = beam.DoFn.KeyParam,
-        at: Timestamp = beam.DoFn.TimestampParam,
-        runs: BagRuntimeState = beam.DoFn.StateParam(RUNS),
-    ) -> Iterator[ShardRecords]:
-        batches = list(runs.read())
-        if not batches:
+    def add(self, window: Window, start_s: int, records: pa.RecordBatch, at_us: int) -> None:
+        """Due when a session that ends with these bars would be over."""
+        window.publish_at(_end_us(records) + self.times.wait_us)
+        window.add(records)
+
+    def due(self, window: Window, start_s: int, at_us: int) -> Iterator[pa.RecordBatch]:
+        """The sessions that are over, each its own window. Runs are final: they are joined with what became so."""
+        batches, settled_us = window.parts(), at_us - self.times.settle_us
+        final = [batch for batch in batches if _end_us(batch) <= settled_us]
+        left = [batch for batch in batches if _end_us(batch) > settled_us]
+        if final:
+            runs = join_runs(newest(final), self.times.gap_s)
+            is_over = pc.less_equal(runs["window_end"].cast(pa.int64()), at_us - self.times.wait_us)
+            over, still_open = runs.filter(is_over), runs.filter(pc.invert(is_over))
+            left = [batch for batch in (still_open, *left) if len(batch)]
+            stats = session_stats(over) if len(over) else over
+            yield from (stats.take(pa.array([row])) for row in range(len(over)))
+        self._wait(window, left, at_us)
+
+    def _wait(self, window: Window, left: list[pa.RecordBatch], at_us: int) -> None:
+        if not left:
+            window.clear()
             return
-        joined = join_runs(newest(batches), self._gap_s) if len(batches) > 1 else batches[0]
-        over = pc.less_equal(joined["window_end"].cast(pa.int64()), at.micros - self._wait_us)
-        final, still_open = joined.filter(over), joined.filter(pc.invert(over))
-        if len(final) or len(batches) > 1:  # else nothing is to be changed
-            runs.clear()
-            if len(still_open):
-                runs.add(still_open)
-        if len(final):
-            count("stats_published", len(final))
-            stats = session_stats(final)
-            yield from ((shard, stats.take(pa.array([row]))) for row in range(len(stats)))  # each is its own window
+        window.keep(left)
+        first_us = min(pc.min(batch["window_end"]).value for batch in left) + self.times.wait_us
+        ahead_us = max(map(_end_us, left)) - at_us  # a bounded run has all its bars at once: it goes on in strides
+        window.publish_at(max(first_us, at_us + _JOINED_S * US_PER_S, at_us + ahead_us // 8))
 
 
-class FoldSessions(beam.PTransform):
-    """Sessions of each instrument from the 1 s bars; a session ends at the latest with its UTC day.
-
-    In:     (shard, BAR records of 1 s of one second), again when they grew.
-    Out:    (shard, one STAT record of kind `session`), once, when the log's clock has passed its end by `wait_us`.
-    Units:  SessionTimes.
-    Cost:   the 1 s bars stay in state for `settle_us`; then a row per instrument and open session, and one more per
-            instrument and 10 s for the gap.
-    Source: docs/specs/market_data.md, step 7.
-    """
-
-    def __init__(self, times: SessionTimes) -> None:
-        super().__init__()
-        self._times = times
-
-    def expand(self, seconds: beam.PCollection[ShardRecords]) -> beam.PCollection[ShardRecords]:
-        once = Windowing(self._times.settle_us, self._times.settle_us)
-        join = partial(_join_window, gap_s=self._times.gap_s)
-        return (
-            seconds
-            | "JoinSeconds" >> FoldWindows("join_seconds", join, fixed(_JOINED_S), once)
-            | "Close" >> beam.ParDo(_CloseSessions(self._times)).with_output_types(tuple[int, pa.RecordBatch])
-        )
+def _end_us(records: pa.RecordBatch) -> int:
+    return int(pc.max(records["window_end"]).value)

@@ -1,6 +1,6 @@
 """The cell on a timeline: what goes out when the log's clock passes, again when it grows, and what is too late."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,14 @@ from tests.transforms.build_events import checked
 from transforms.batches import EventBatch
 from transforms.cell import CellConfig, CellKey, FoldCells
 from transforms.split import SplitByCell
+from transforms.window_kinds import Kind, Windowing, larger, sliding
+from transforms.windows import FoldWindows
 
 MS, S = 1_000, 1_000_000
 CONFIG = CellConfig(grace_us=500 * MS, horizon_us=120 * S, slack_us=30 * S, shards=1)
 CLOSE_US = 10 * S + CONFIG.horizon_us + CONFIG.slack_us
+LATENESS_US = CONFIG.horizon_us + CONFIG.slack_us + 60 * S
+WINDOWS = Windowing(CONFIG.grace_us, LATENESS_US)
 SETTLE_US = 10_600 * MS  # end of the window, grace, and a moment for the last second
 
 
@@ -78,8 +82,10 @@ class _NoteEvents(beam.DoFn):  # type: ignore[misc]
         return iter(())
 
 
-def played(timeline: Timeline, files_root: Path | None = None) -> list[tuple[str, int, dict[str, Any]]]:
-    """(what, when or where, row) in the order the step gave them."""
+def played(
+    timeline: Timeline, files_root: Path | None = None, kinds: Sequence[Kind] = ()
+) -> list[tuple[str, int, dict[str, Any]]]:
+    """(what, when or where, row) in the order the steps gave them; kinds: of larger windows."""
     _SEEN.clear()
     options = PipelineOptions(["--runner=BundleBasedDirectRunner", "--streaming"])
     with beam.Pipeline(options=options) as pipeline:
@@ -90,6 +96,9 @@ def played(timeline: Timeline, files_root: Path | None = None) -> list[tuple[str
         _ = folded.stats | "Stats" >> beam.Values() | "NoteStats" >> beam.ParDo(_Note("stat{interval_s}"))
         _ = folded.late | "NoteLate" >> beam.ParDo(_Note("late"))
         _ = folded.bad | "NoteBad" >> beam.ParDo(_Note("bad"))
+        windows = folded.bars | FoldWindows(kinds, WINDOWS)
+        _ = windows.bars | "Larger" >> beam.Values() | "NoteLarger" >> beam.ParDo(_Note("bar{interval_s}"))
+        _ = windows.stats | "LargerStats" >> beam.Values() | "NoteLargerStats" >> beam.ParDo(_Note("{kind}"))
     return list(_SEEN)
 
 
@@ -246,3 +255,33 @@ def test_many_small_batches_before_the_bar_count_each_row_once(chunks: int) -> N
     seen = played(timeline.clock(2 * S).clock(60 * S))
     assert bars(seen) == [(chunks, 2 * chunks)]
     assert len(places_of(seen)) == chunks
+
+
+def test_larger_bar_goes_out_after_its_last_part_and_grows_with_it() -> None:
+    timeline = Timeline().read(trade(0, 1)).clock(15 * S).read(trade(15 * S, 2)).clock(21 * S).clock(41 * S)
+    timeline.clock(99 * S)
+    timeline.read(trade(3 * S, 3)).clock(101 * S).clock(111 * S).clock(300 * S).clock(3_600 * S)
+    seen = played(timeline, kinds=larger((60,), WINDOWS))
+    assert bars(seen, "bar60") == [(2, 2), (3, 3)]
+    assert times(seen, "bar60") == [40_500 * MS, 110 * S]  # the minute ends 40 s after the log begins
+
+
+def test_sliding_minute_goes_out_every_ten_seconds_and_again_when_a_second_grows() -> None:
+    timeline = Timeline().read(trade(0, 1)).clock(20 * S).clock(25 * S).read(trade(500 * MS, 2)).clock(31 * S)
+    timeline.clock(41 * S).clock(300 * S)
+    found = [row for what, _, row in played(timeline, kinds=[sliding(WINDOWS)]) if what == "sliding"]
+    starts = [(row["window_start"].timestamp() - T0_US / S, row["version"]) for row in found]
+    assert starts[:2] == [(-50, 1), (-40, 1)]  # whose ends the clock had passed when the late trade came
+    assert sorted(starts[2:]) == [(start, 2) for start in range(-50, 10, 10)]
+
+
+def test_nothing_larger_goes_out_twice_in_the_same_version() -> None:
+    timeline = Timeline().read(trade(0, 1)).clock(20 * S)
+    for number in range(2, 5):
+        timeline.read(trade(number, number)).clock((20 + number) * S)
+    timeline.clock(31 * S).clock(41 * S).clock(51 * S)
+    seen = played(timeline.clock(LATENESS_US + 60 * S).clock(3 * 3_600 * S), kinds=larger((10, 60), WINDOWS))
+    for name in ("bar1", "bar10", "bar60"):
+        found = [version for _, version in bars(seen, name)]
+        assert found == sorted(set(found)), name
+        assert found[-1] == 4

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ import pytest
 
 from tests.testing import Log, trade
 from tests.transforms.build_events import events, whole
-from transforms import files
+from transforms import parquet_file
 from transforms.datasets import EVENTS, REJECTS
 from transforms.fault_points import FILE_STEPS
-from transforms.files import reject_pieces, write_file
+from transforms.files import reject_pieces
+from transforms.parquet_file import write_file
 from transforms.rejects import reject_rows
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +93,7 @@ def test_crash_during_the_write_leaves_the_old_file(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.pq, "write_table", full)
+        patch.setattr(parquet_file.pq, "write_table", full)
         with pytest.raises(OSError, match="No space"):
             write_file(str(tmp_path), EVENTS, KEY, table())
     assert (tmp_path / EVENTS.path(*KEY)).read_bytes() == before
@@ -134,6 +136,17 @@ def test_writer_that_wakes_after_others_wrote_the_file_takes_no_row_from_it(
     late.send_signal(signal.SIGCONT)
     late.wait(60)  # whether it succeeds or finds that its own file was cleared away
     assert only_file(root).read_bytes() == only_file(whole).read_bytes()
+
+
+def test_writers_of_one_file_at_the_same_time_lose_no_row_and_do_not_fail(tmp_path: Path) -> None:
+    rows = table(60)
+    write_file(str(tmp_path / "once"), EVENTS, KEY, rows)
+    with ThreadPoolExecutor(6) as pool:  # each takes its turn with an identity and its copy
+        for written in [
+            pool.submit(write_file, str(tmp_path / "root"), EVENTS, KEY, rows.slice(at, 3)) for at in range(60)
+        ]:
+            written.result()
+    assert only_file(tmp_path / "root").read_bytes() == only_file(tmp_path / "once").read_bytes()
 
 
 def test_clearing_up_spares_the_neighbours(tmp_path: Path) -> None:

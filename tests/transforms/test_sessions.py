@@ -19,7 +19,7 @@ from tests.transforms import test_cell
 from tests.transforms.test_cell import LATENESS_US, MS, S, Timeline, played
 from tests.transforms.test_roll_up import GRACE_US, second_bars
 from transforms.roll_up import newest
-from transforms.sessions import SessionTimes, join_runs, session_stats
+from transforms.sessions import Sessions, SessionTimes, join_runs, session_stats
 
 GAP_S = 30
 TIMES = SessionTimes(GAP_S, LATENESS_US)
@@ -106,7 +106,7 @@ def test_a_session_ends_by_a_silence_of_the_gap_or_at_midnight(seconds: list[int
 
 def sessions(timeline: Timeline) -> list[tuple[int, int, int, int]]:
     """(time of the clock, length, trades, version), in microseconds and seconds."""
-    found = played(timeline, sessions=TIMES)
+    found = played(timeline, kinds=[Sessions(TIMES)])
     return [(at, r["interval_s"], r["event_count"], r["version"]) for what, at, r in found if what == "session"]
 
 

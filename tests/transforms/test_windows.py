@@ -1,18 +1,35 @@
 """Nothing goes out twice, and nothing is overwritten by less."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.utils.timestamp import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.testing import T0_US, Log, trade
 from tests.transforms.build_events import events
+from tests.transforms.test_cell import CONFIG, MS, WINDOWS, S, Timeline
+from transforms import parquet_file
 from transforms.bar_columns import bar_batch
-from transforms.roll_up import Span, fixed
+from transforms.batches import EventBatch
+from transforms.cell import FoldCells
+from transforms.datasets import Dataset
+from transforms.parquet_file import FileKey, write_file
+from transforms.roll_up import Span, fixed, roll_up
 from transforms.seconds import NONE, fold
+from transforms.split import SplitByCell
 from transforms.stat_columns import stat_batch
-from transforms.windows import newer
+from transforms.window_kinds import Fold, newer
+from transforms.window_state import due_us
+from transforms.windows import FoldWindows, ShardRecords
 
 
 def bars(versions: dict[str, int]) -> pa.RecordBatch:
@@ -69,3 +86,85 @@ def test_kinds_of_stats_do_not_stand_for_each_other() -> None:
     grown, published = newer(stats, {f"{T0_US}\tbook\tbinance\tBTC-USDT": 2})
     assert grown["kind"].to_pylist() == ["ticker"]
     assert published == {f"{T0_US}\tbook\tbinance\tBTC-USDT": 2, f"{T0_US}\tticker\tbinance\tBTC-USDT": 1}
+
+
+# ---- on a timeline ----------------------------------------------------------------------------------------------
+
+
+class _Note(beam.DoFn):  # type: ignore[misc]
+    """Note the records that come by, and the clock."""
+
+    def process(self, element: ShardRecords, at: Timestamp = beam.DoFn.TimestampParam) -> Iterator[None]:
+        _SEEN.extend((at.micros - T0_US, row) for row in element[1].to_pylist())
+        return iter(())
+
+
+_SEEN: list[tuple[int, dict[str, Any]]] = []
+
+
+def folded_from(timeline: Timeline, part_s: int, files_root: Path | None = None) -> list[tuple[int, dict[str, Any]]]:
+    """Bars of 1 and 2 minutes from those of 1 s or of 10 s, when the step gave them."""
+    _SEEN.clear()
+    root = str(files_root) if files_root else None
+    kinds = [Fold(f"{length_s}s", roll_up, fixed(length_s), part_s, WINDOWS) for length_s in (60, 120)]
+    with beam.Pipeline(options=PipelineOptions(["--runner=BundleBasedDirectRunner", "--streaming"])) as pipeline:
+        batches = pipeline | timeline.end() | beam.Map(EventBatch.from_bytes).with_output_types(EventBatch)
+        parts = (batches | SplitByCell(1) | FoldCells(CONFIG, None)).bars
+        _ = (parts | FoldWindows(kinds, WINDOWS, root)).bars | beam.ParDo(_Note())
+    return list(_SEEN)
+
+
+def late_trades(every_us: int = 2 * S) -> Timeline:
+    """Trades of the first seconds that come in order until 70 s, then late ones, one after the other until 130 s."""
+    timeline = Timeline()
+    for number, at_us in enumerate(range(S // 2, 130 * S, every_us)):
+        timeline.clock(at_us).read(trade(at_us if at_us < 70 * S else at_us % (30 * S), trade_id=str(number)))
+    for at_s in (131, 141, 151, 161, 1_000):  # in steps: this runner's clock does not wait for what timers give
+        timeline.clock(at_s * S)
+    return timeline
+
+
+def last_versions(seen: list[tuple[int, dict[str, Any]]]) -> dict[tuple[int, Any], dict[str, Any]]:
+    return {(row["interval_s"], row["window_start"]): row for _, row in seen}
+
+
+def test_windows_from_parts_of_ten_seconds_are_those_from_seconds() -> None:
+    found = last_versions(folded_from(late_trades(), 10))
+    assert len(found) == 4
+    assert found == last_versions(folded_from(late_trades(), 1))
+
+
+def test_revisions_go_out_every_ten_seconds_while_late_trades_keep_coming() -> None:
+    end_us = 60 * S - T0_US % (60 * S)  # of the minute in which the log begins, and to which the late trades belong
+    seen = [(at, row["version"]) for at, row in folded_from(late_trades(), 1) if row["interval_s"] == 60]
+    found = [(at, version) for at, version in seen if version >= 20]
+    assert found[0] == (end_us + CONFIG.grace_us, 20)
+    assert [at for at, _ in found[1:]] == list(range(80 * S, 150 * S, 10 * S))
+    assert found[-1] == (140 * S, 50)
+
+
+def test_file_of_a_minute_is_written_once_and_then_every_ten_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+
+    def note(root: str, dataset: Dataset, key: FileKey, table: pa.Table) -> None:
+        written.append(key[0])
+        write_file(root, dataset, key, table)
+
+    monkeypatch.setattr(parquet_file, "write_file", note)
+    folded_from(late_trades(every_us=S), 1, tmp_path)
+    rows = pq.read_table(tmp_path / "bars", partitioning=None).to_pylist()
+    assert {row["interval_s"] for row in rows} == {1, 10, 60, 120}
+    minute_s = T0_US // (60 * S) * 60
+    assert (
+        written.count(minute_s) <= 2 * 8
+    )  # for 60 late trades; once for its records and once for what is made of them
+
+
+@pytest.mark.parametrize("gap", [1, 1_000])
+def test_due_time_is_never_before_what_asks_for_it(gap: int) -> None:
+    for at_us in range(0, 50 * S, 7 * gap * MS):
+        found = due_us(20 * S, at_us)
+        assert at_us <= found <= max(20 * S, at_us + 10 * S)
+        assert found == 20 * S or found % (10 * S) == 0

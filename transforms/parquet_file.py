@@ -1,0 +1,103 @@
+"""One Parquet file: united with what it holds, written beside its name and renamed, durably.
+
+A crash between the two repeats the write with the same rows; a worker that was frozen meanwhile and wakes takes
+nothing away from what others wrote, and neither do two that write one file at the same time.
+"""
+
+import fcntl
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.datasets import Dataset
+from transforms.fault_points import fault_point
+from transforms.metrics import count
+
+FileKey = tuple[int, int]  # (window start in s since the epoch, part)
+
+_WRITERS: Final = 2  # files written at once: sorting and compressing run without Python's lock
+
+
+def write_file(root: str, dataset: Dataset, key: FileKey, table: pa.Table) -> None:
+    """Unite `table` with what the file holds and put it in place, durably. OSError when the disk refuses."""
+    path = Path(root, dataset.path(*key))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while not _united(path, dataset, table):
+        pass
+    with _only_one(path.parent):  # else one could be taken between another's last look at it and its renaming
+        for leftover in path.parent.glob(f".{path.name}.*"):  # of an attempt that was killed
+            leftover.unlink(missing_ok=True)
+
+
+def _united(path: Path, dataset: Dataset, table: pa.Table) -> bool:
+    """Unite and replace; False, and nothing done, when the file is not the one any more that was read.
+
+    A worker that was frozen and taken for dead may write on beside the one that has taken its place, and the windows
+    of one file may lie with two workers. What another cleared away is made again.
+    """
+    with ExitStack() as open_:
+        known = open_.enter_context(path.open("rb")) if path.exists() else None  # held: its inode is not given away
+        tables = [pq.read_table(path, partitioning=None), table] if known else [table]
+        fault_point("read")
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        beside = Path(name)
+        fault_point("made")
+        with os.fdopen(handle, "wb") as out:
+            pq.write_table(dataset.merged(tables), out, compression="zstd", compression_level=1, version="2.6")
+            out.flush()
+            fault_point("written")
+            os.fsync(out.fileno())
+        fault_point("synced")
+        with _only_one(path.parent):
+            if (path.stat().st_ino if path.exists() else None) != (os.fstat(known.fileno()).st_ino if known else None):
+                return False  # the file beside is cleared away by the next attempt
+            if not beside.exists():
+                return False
+            beside.replace(path)
+        fault_point("renamed")
+        return True
+
+
+@contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """One process or thread at a time."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+class Writers:
+    """Threads that write files; what waits for them is held in memory, so few may wait."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_WRITERS, "files")
+        self._writing: deque[Future[None]] = deque()
+
+    def write(self, root: str, dataset: Dataset, key: FileKey, rows: Callable[[], pa.Table]) -> None:
+        """Write soon; the rows are made by the thread that writes them."""
+        count("files_written", 1)
+        self._writing.append(self._pool.submit(lambda: write_file(root, dataset, key, rows())))
+        self._wait(2 * _WRITERS)
+
+    def finish(self) -> None:
+        """Wait for all; raises what one of them raised."""
+        self._wait(0)
+
+    def shutdown(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    def _wait(self, left: int) -> None:
+        while len(self._writing) > left:
+            self._writing.popleft().result()
