@@ -132,6 +132,7 @@ def _events(decoded: DecodedBatch, names: pa.DictionaryArray) -> EventBatch:
     rows["event_type"] = fields["event_type"].to_numpy()
     rows["event_time_us"] = fields["timestamp"].to_numpy()
     rows["log_time_us"] = raw.log_time_us
+    rows["clock_us"] = raw.clock_us
     rows["partition"] = raw.partition
     rows["offset"] = raw.offset
     units, nanos = split_e9(fields["price"].to_numpy())

@@ -11,6 +11,8 @@ import pyarrow as pa
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from transforms.batches import Header, RawBatch
+from transforms.keep_clock import KeepClock
+from transforms.time_index import TimeIndex
 
 _BATCH: Final = 10_000
 _WAIT_S: Final = 0.5  # for a full batch: what transactions leave behind counts as offsets, but never comes
@@ -135,4 +137,5 @@ class ReadOffsets(beam.PTransform):
             | "Stretches" >> beam.Create(filled)
             | "SpreadStretches" >> beam.Reshuffle()
             | "ReadStretch" >> beam.ParDo(_ReadStretch(self._bootstrap_servers)).with_output_types(RawBatch)
+            | "KeepClock" >> KeepClock(TimeIndex(self._bootstrap_servers))
         )
