@@ -128,6 +128,7 @@ def bad_records() -> Iterator[tuple[str, bytes | None]]:
     yield "empty_value", None
     yield "value_too_large", trade(0, source="x" * 1_000_000).SerializeToString()
     yield "value_too_large", b"\xff" * 1_000_000
+    yield "log_time_implausible", whole
     yield "value_too_large", random.Random(1).randbytes(1_048_000)  # as large as a broker takes it by default
     yield "value_too_large", _of_size(Limits().max_value_bytes + 1).SerializeToString()
     faults: list[tuple[str, dict[str, Any]]] = [
@@ -199,7 +200,7 @@ def odd_events(at_us: int, trade_id: str) -> list[tuple[MarketDataEvent, bytes |
         (odd(event_type=-1, side=17), None),
         (odd(volume=5e-324), None),
         (odd(price=6e-10), None),
-        (odd(symbol="S" * 64, exchange="Ω" * 32), None),
+        (odd(symbol="S" * 255, exchange="Ω" * 127), None),
         (odd(received_at=2**63 - 1), None),
         (trade(at_us - 125 * US_PER_S, trade_id=trade_id, received_at=2**63 - 1), None),  # late
         (odd(source="\x00\n\t"), None),
@@ -236,6 +237,7 @@ def mixed_log(percent: int = 1, rounds: int = 1) -> tuple[Log, dict[Place, str]]
                     twin.SerializeToString(), partition=home, key=key, headers=headers, log_time_us=twin.timestamp
                 )
             else:
-                place = log.add(value, partition=partition, key=key, headers=headers)
+                in_us = T0_US * 1_000 if reason == "log_time_implausible" else None  # where Kafka takes milliseconds
+                place = log.add(value, partition=partition, key=key, headers=headers, log_time_us=in_us)
             reasons[place] = reason
     return log, reasons
