@@ -2,10 +2,12 @@
 
 KafkaIO's watermark is that of its slowest partition, and one that never delivered a record holds it for ever: no bar
 would come out. A beacon lies in the log like any record, so a replay reads it too; it carries the topic's newest log
-time, never the wall clock; it is known by its header and never shows up as data.
+time, so one producer's clock that runs ahead must not date the other partitions: times ahead of this machine's clock
+count as now. It is known by its header and never shows up as data.
 """
 
 import threading
+import time
 from types import TracebackType
 from typing import Final, Self
 
@@ -47,7 +49,8 @@ class Beacons:
     def send(self, everywhere: bool = False) -> int:
         """One round, to the silent partitions or to all: the number of beacons sent."""
         times = self._log.newest_ms()
-        newest = max(times.values(), default=-1)
+        now = time.time_ns() // 1_000_000
+        newest = max((min(time_ms, now) for time_ms in times.values()), default=-1)
         silent = [p for p, time_ms in times.items() if time_ms < newest - _BEHIND_MS or (everywhere and newest >= 0)]
         for partition in silent:
             self._producer.produce(

@@ -24,6 +24,12 @@ LATE: Final = Record(
             "cell step",
         ),
         Field("missed_bar_start", TIMESTAMP, "start of the 1 s bar it would have been in", US_EPOCH, "cell step"),
-        Field("lag_us", pa.int64(), "log time minus event time", "microseconds", "cell step"),
+        Field(
+            "lag_us",
+            pa.int64(),
+            "newest log time of its partition until then, minus event time",
+            "microseconds",
+            "cell step",
+        ),
     ),
 )

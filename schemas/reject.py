@@ -24,6 +24,7 @@ RejectReason = Literal[
     "volume_not_finite",
     "volume_negative",
     "volume_out_of_range",
+    "log_time_implausible",
     "timestamp_in_seconds",
     "timestamp_in_milliseconds",
     "timestamp_in_nanoseconds",

@@ -12,6 +12,10 @@ US_PER_S: Final = 1_000_000
 NS_PER_US: Final = 1_000
 US_PER_MINUTE: Final = 60 * US_PER_S
 US_PER_HOUR: Final = 60 * US_PER_MINUTE
+LOG_TIME_FROM_US: Final = 1_230_768_000 * US_PER_S
+"""The year 2009: no Kafka, and no coin, is older."""
+LOG_TIME_UNTIL_US: Final = 253_402_300_800 * US_PER_S
+"""The year 10000, where calendars end."""
 
 
 def decimal_from_e9(value_e9: int) -> Decimal:

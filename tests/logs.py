@@ -38,6 +38,7 @@ def seeded_log(seed: int = 7, events: int = 1_500) -> Log:
     dice = random.Random(seed)
     log = Log()
     sent: list[tuple[MarketDataEvent, int, tuple[tuple[str, bytes], ...]]] = []
+    records: list[tuple[int, MarketDataEvent, int, tuple[tuple[str, bytes], ...]]] = []
     for number in range(events):
         if sent and dice.random() < 0.1:
             event, partition, headers = dice.choice(sent[-200:])
@@ -47,7 +48,10 @@ def seeded_log(seed: int = 7, events: int = 1_500) -> Log:
             partition = dice.randrange(3)
             sent.append((event, partition, headers))
         lag_us = dice.choice([0, 2_000, 2_000, 300_000, 900_000, 30 * US_PER_S, 120 * US_PER_S, 121 * US_PER_S])
-        log.add(event, partition=partition, log_time_us=event.timestamp + lag_us, headers=headers)
+        records.append((event.timestamp + lag_us, event, partition, headers))
+    # as they would have come, some after newer ones
+    for time_us, event, partition, headers in sorted(records, key=lambda r: r[0] + dice.choice([0, 0, 0, 400_000])):
+        log.add(event, partition=partition, log_time_us=time_us, headers=headers)
     return log
 
 
@@ -85,7 +89,7 @@ def silent_log(gap_s: int, seed: int = 11, half_us: int = 120 * US_PER_S) -> Log
         while second < (MIDNIGHT_US + half_us) // US_PER_S:
             seconds.append((name, second))
             second += dice.choice(choices)
-    log = Log()
+    log, records = Log(), list[tuple[int, MarketDataEvent, int]]()
     for number, (name, second) in enumerate(sorted(seconds, key=lambda pair: pair[1])):
         for part in range(1 if name == "ONCE" else dice.randrange(1, 4)):
             event = trade(
@@ -99,7 +103,9 @@ def silent_log(gap_s: int, seed: int = 11, half_us: int = 120 * US_PER_S) -> Log
             for _ in range(2 if dice.random() < 0.15 else 1):
                 lags_us = [2_000, 2_000, 300_000, 900_000, 30 * US_PER_S, 120 * US_PER_S, 122 * US_PER_S]
                 lag_us = 0 if name == "ONCE" else dice.choice(lags_us)
-                log.add(event, partition=dice.randrange(3), log_time_us=event.timestamp + lag_us)
+                records.append((event.timestamp + lag_us, event, dice.randrange(3)))
+    for time_us, event, partition in sorted(records, key=lambda record: record[0]):  # as they would have come
+        log.add(event, partition=partition, log_time_us=time_us)
     return log
 
 
@@ -122,6 +128,7 @@ def bad_records() -> Iterator[tuple[str, bytes | None]]:
     yield "empty_value", None
     yield "value_too_large", trade(0, source="x" * 1_000_000).SerializeToString()
     yield "value_too_large", b"\xff" * 1_000_000
+    yield "log_time_implausible", whole
     yield "value_too_large", random.Random(1).randbytes(1_048_000)  # as large as a broker takes it by default
     yield "value_too_large", _of_size(Limits().max_value_bytes + 1).SerializeToString()
     faults: list[tuple[str, dict[str, Any]]] = [
@@ -193,7 +200,7 @@ def odd_events(at_us: int, trade_id: str) -> list[tuple[MarketDataEvent, bytes |
         (odd(event_type=-1, side=17), None),
         (odd(volume=5e-324), None),
         (odd(price=6e-10), None),
-        (odd(symbol="S" * 64, exchange="Ω" * 32), None),
+        (odd(symbol="S" * 255, exchange="Ω" * 127), None),
         (odd(received_at=2**63 - 1), None),
         (trade(at_us - 125 * US_PER_S, trade_id=trade_id, received_at=2**63 - 1), None),  # late
         (odd(source="\x00\n\t"), None),
@@ -230,6 +237,7 @@ def mixed_log(percent: int = 1, rounds: int = 1) -> tuple[Log, dict[Place, str]]
                     twin.SerializeToString(), partition=home, key=key, headers=headers, log_time_us=twin.timestamp
                 )
             else:
-                place = log.add(value, partition=partition, key=key, headers=headers)
+                in_us = T0_US * 1_000 if reason == "log_time_implausible" else None  # where Kafka takes milliseconds
+                place = log.add(value, partition=partition, key=key, headers=headers, log_time_us=in_us)
             reasons[place] = reason
     return log, reasons

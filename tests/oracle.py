@@ -4,7 +4,7 @@ The rules are those of docs/specs/market_data.md; the units are decimals and mic
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
@@ -31,6 +31,7 @@ class Sent:
     partition: int
     offset: int
     log_time_us: int
+    clock_us: int  # clock_of
     event: MarketDataEvent
     header_id: str = ""  # horizon-event-id
 
@@ -40,7 +41,7 @@ class Sent:
 
     @property
     def lag_us(self) -> int:
-        return self.log_time_us - self.event.timestamp
+        return self.clock_us - self.event.timestamp
 
     @property
     def second(self) -> int:
@@ -85,6 +86,17 @@ class Sent:
     @property
     def content(self) -> tuple[Any, ...]:
         return self.event.timestamp, self.price, self.volume, self.event.side, self.sequence
+
+
+def clock_of(log_times_us: Mapping[Place, int]) -> dict[Place, int]:
+    """The newest log time in the partition of each record up to and including it; of all records, also bad ones."""
+    newest: dict[int, int] = {}
+    clocks = {}
+    for (partition, offset), time_us in sorted(log_times_us.items()):
+        if datetime(2009, 1, 1, tzinfo=UTC).timestamp() <= time_us / 1_000_000 < 253_402_300_800:  # a year of 4 digits
+            newest[partition] = max(newest.get(partition, time_us), time_us)
+        clocks[partition, offset] = newest.get(partition, time_us)
+    return clocks
 
 
 def rounded(value: float) -> Decimal:

@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from pipelines.options import MarketDataConfig
 from pipelines.outputs import Outputs, write
 from runners.direct import FLAGS
 from schemas.market_data_pb2 import MarketDataEvent
-from tests.oracle import Place, Sent
+from tests.oracle import Place, Sent, clock_of
 from transforms import beam_worker  # noqa: F401  (as the workers on Flink do: most of a small run would be measuring)
 from transforms.batches import Header, RawBatch
+from transforms.keep_clock import KeepClock
+from transforms.log_clock import NOTHING, plausible
 
 TOPIC = "md.events.raw"
 T0_US = 1_700_000_000_000_000  # a whole second, the start of a 10 s window, not of a minute
@@ -52,11 +54,11 @@ class Recorded:
     def place(self) -> Place:
         return self.partition, self.offset
 
-    def sent(self, topic: str) -> Sent:
+    def sent(self, topic: str, clock_us: int) -> Sent:
         """As the oracle takes it."""
         assert self.event is not None
         ids = [value.decode() for key, value in self.headers if key == "horizon-event-id" and value]
-        return Sent(topic, self.partition, self.offset, self.log_time_us, self.event, ids[0] if ids else "")
+        return Sent(topic, self.partition, self.offset, self.log_time_us, clock_us, self.event, ids[0] if ids else "")
 
 
 class Log:
@@ -92,8 +94,10 @@ class Log:
 
     def sent(self, leave_out: Iterable[Place] = ()) -> list[Sent]:
         """The events of the log but those at the given places, as the oracle takes them."""
-        without = set(leave_out)
-        return [r.sent(self.topic) for r in self.records if r.event is not None and r.place not in without]
+        without, clocks = set(leave_out), clock_of({r.place: r.log_time_us for r in self.records})
+        return [
+            r.sent(self.topic, clocks[r.place]) for r in self.records if r.event is not None and r.place not in without
+        ]
 
     def batches(self, size: int = 500) -> list[RawBatch]:
         """The records in the order of recording, `size` at a time."""
@@ -128,6 +132,22 @@ _FEEDS: dict[str, list[RawBatch]] = {}  # the worker of FnApiRunner is this proc
 _names = itertools.count()
 
 
+@dataclass(frozen=True)
+class Fed:
+    """The time index of a feed: what a broker says, by brute force."""
+
+    name: str
+
+    def newest_before(self, topic: str, offsets: Mapping[int, int], carried: object = None) -> dict[int, int]:
+        """As TimeIndex has it."""
+        return {p: max([NOTHING, *self._times(p, offset)]) for p, offset in offsets.items()}
+
+    def _times(self, partition: int, stop: int) -> Iterator[int]:
+        for batch in _FEEDS[self.name]:
+            times_us = batch.log_time_us[(batch.partition == partition) & (batch.offset < stop)]
+            yield from times_us[plausible(times_us)].tolist()
+
+
 def _feed(name: str) -> list[RawBatch]:
     return _FEEDS[name]
 
@@ -139,7 +159,8 @@ def run(batches: Sequence[RawBatch], root: Path, config: MarketDataConfig | None
     _FEEDS[name] = list(batches)
     try:
         with beam.Pipeline(options=PipelineOptions(FLAGS)) as pipeline:
-            raw = pipeline | beam.Create([name]) | beam.FlatMap(_feed).with_output_types(RawBatch)
+            read = pipeline | beam.Create([name]) | beam.FlatMap(_feed).with_output_types(RawBatch)
+            raw = read | KeepClock(Fed(name))
             write(build(raw, config, str(root)), Outputs(files_root=str(root)), config.cell.grace_us)
     finally:
         del _FEEDS[name]

@@ -8,13 +8,15 @@ call) would cost more than the data; text fields are read from the bytes again w
 import pickle
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from transforms.log_clock import clocks
 
 Rows = npt.NDArray[np.void]
 Ints = npt.NDArray[np.int64]
@@ -50,7 +52,8 @@ class RawBatch:
 
     values, keys: pa.BinaryArray, null where the record had none. partition, offset: int64. log_time_us: int64,
     microseconds since the Unix epoch (Kafka's own resolution is 1 ms). headers: row -> headers, only for rows
-    that have any.
+    that have any. clock_us: int64, newest log time of the partition up to each record (log_clock.py); where it is not
+    given, of the records in this batch.
     """
 
     topic: str
@@ -60,6 +63,12 @@ class RawBatch:
     offset: Ints
     log_time_us: Ints
     headers: dict[int, list[Header]]
+    clock_us: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.clock_us) != len(self.offset):
+            clock_us, _ = clocks(self.partition, self.offset, self.log_time_us, {})
+            object.__setattr__(self, "clock_us", clock_us)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -75,6 +84,7 @@ class RawBatch:
             offset=self.offset[rows],
             log_time_us=self.log_time_us[rows],
             headers=_taken(self.headers, rows),
+            clock_us=self.clock_us[rows],
         )
 
 
@@ -146,6 +156,7 @@ class EventBatch:
             rows["offset"],
             rows["log_time_us"],
             self.headers,
+            rows["clock_us"],
         )
 
     def to_bytes(self) -> bytes:

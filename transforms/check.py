@@ -17,6 +17,7 @@ from transforms.batches import EVENT_ROW, EventBatch, Instrument, RawBatch
 from transforms.decode import DecodedBatch
 from transforms.exact import hash_columns, split_e9
 from transforms.identity import identities, order_sequence
+from transforms.log_clock import plausible
 from transforms.metrics import count
 from transforms.rejects import reject_rows
 
@@ -29,7 +30,7 @@ class Limits:
     """What is plausible. The exact sums of the bars hold for everything inside these limits."""
 
     max_value_bytes: int = 65_536
-    max_name_bytes: int = 64
+    max_name_bytes: int = 255  # the token id of a prediction market has 77 digits, a pool's two addresses 85
     max_price: float = 9e9  # quote per base; 1e-9 of it must fit an int64
     max_volume: float = 1e15  # units of base
     max_notional: float = 1e14  # quote; a million such events fit a bar
@@ -69,6 +70,7 @@ def _faults(
             ("volume_not_finite", ~np.isfinite(volume)),
             ("volume_negative", volume < 0),
             ("volume_out_of_range", (volume > limits.max_volume) | (price * volume > limits.max_notional)),
+            ("log_time_implausible", ~plausible(raw.log_time_us)),
             *_time_faults(fields["timestamp"].to_numpy(), raw.log_time_us, limits),
         ]
     return [(reason, mask) for reason, mask in rules if mask.any()]
@@ -132,7 +134,7 @@ def _events(decoded: DecodedBatch, names: pa.DictionaryArray) -> EventBatch:
     rows["event_type"] = fields["event_type"].to_numpy()
     rows["event_time_us"] = fields["timestamp"].to_numpy()
     rows["log_time_us"] = raw.log_time_us
-    rows["clock_us"] = raw.log_time_us
+    rows["clock_us"] = raw.clock_us
     rows["partition"] = raw.partition
     rows["offset"] = raw.offset
     units, nanos = split_e9(fields["price"].to_numpy())

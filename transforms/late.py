@@ -1,4 +1,4 @@
-"""Lateness is judged by the log, not by the runner: log lag = the record's Kafka timestamp - its event time."""
+"""Lateness is judged by the log, not by the runner: log lag = the clock of the record's partition - its event time."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ def late_rows(batch: EventBatch, reason: LateReason) -> pa.RecordBatch:
     columns = event_columns(pa.repeat(batch.topic, len(batch)), batch.rows, np.arange(len(batch)), values) | {
         "reason": [reason] * len(batch),
         "missed_bar_start": time // US_PER_S * US_PER_S,
-        "lag_us": batch.rows["log_time_us"] - time,
+        "lag_us": batch.rows["clock_us"] - time,
     }
     return LATE.batch(columns)
 
@@ -40,7 +40,7 @@ class _Judge(beam.DoFn):
         self._horizon_us = horizon_us
 
     def process(self, batch: EventBatch) -> Iterator[Any]:
-        late = batch.rows["log_time_us"] - batch.rows["event_time_us"] > self._horizon_us
+        late = batch.rows["clock_us"] - batch.rows["event_time_us"] > self._horizon_us
         if late.any():
             count("events_late", int(late.sum()))
             yield beam.pvalue.TaggedOutput("late", late_rows(batch.take(np.flatnonzero(late)), "beyond_horizon"))

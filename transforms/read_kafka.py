@@ -9,6 +9,8 @@ from apache_beam.transforms.external import ExternalTransform
 
 from transforms.batches import RawBatch
 from transforms.kafka_record import EncodingError, KafkaRecordBytes, parse_chunk
+from transforms.keep_clock import KeepClock
+from transforms.time_index import TimeIndex
 
 
 class _OwnElements:
@@ -80,4 +82,5 @@ class ReadKafka(beam.PTransform):
                 expansion_service=_OwnElements(self._expansion_service),
             )
             | "ParseRecords" >> beam.Map(parse_chunk).with_input_types(KafkaRecordBytes).with_output_types(RawBatch)
+            | "KeepClock" >> KeepClock(TimeIndex(self._consumer["bootstrap.servers"]))
         )

@@ -11,8 +11,11 @@ import pyarrow as pa
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from transforms.batches import Header, RawBatch
+from transforms.keep_clock import KeepClock
+from transforms.time_index import TimeIndex
 
 _BATCH: Final = 10_000
+_MAX_MS: Final = 2**63 // 1_000 - 1
 _WAIT_S: Final = 0.5  # for a full batch: what transactions leave behind counts as offsets, but never comes
 _SILENCE_S: Final = 60.0  # a broker that gives nothing for this long has lost the offsets or its mind
 
@@ -62,7 +65,9 @@ def batch_of(messages: list[Message]) -> RawBatch:
         keys=pa.array([message.key() for message in messages], pa.binary()),
         partition=np.array([message.partition() for message in messages], np.int64),
         offset=np.array([message.offset() for message in messages], np.int64),
-        log_time_us=np.array([message.timestamp()[1] for message in messages], np.int64) * 1_000,
+        # a producer may send nanoseconds for milliseconds: a time beyond int64 stays beyond all calendars
+        log_time_us=np.array([message.timestamp()[1] for message in messages], np.int64).clip(-_MAX_MS, _MAX_MS)
+        * 1_000,
         headers=headers,
     )
 
@@ -135,4 +140,5 @@ class ReadOffsets(beam.PTransform):
             | "Stretches" >> beam.Create(filled)
             | "SpreadStretches" >> beam.Reshuffle()
             | "ReadStretch" >> beam.ParDo(_ReadStretch(self._bootstrap_servers)).with_output_types(RawBatch)
+            | "KeepClock" >> KeepClock(TimeIndex(self._bootstrap_servers))
         )

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.reject import REJECT, RejectReason, RejectStep
+from schemas.units import LOG_TIME_UNTIL_US
 from transforms.batches import RawBatch
 
 
@@ -30,15 +31,19 @@ def reject_rows(
     details: Sequence[str],
 ) -> pa.RecordBatch:
     """The given rows of `raw` as REJECT records; one reason and one short detail for each row."""
-    refused = raw.take(rows)
+    refused, details = raw.take(rows), list(details)
     headers = [
         [{"key": key, "value": value} for key, value in refused.headers.get(row, [])] for row in range(len(refused))
     ]
+    # what no calendar has stops whoever reads it, and a file of the year 9999 would wait for ever
+    dated = (refused.log_time_us >= 0) & (refused.log_time_us < LOG_TIME_UNTIL_US)
+    for row in np.flatnonzero(~dated).tolist():
+        details[row] = f"log_time_us={refused.log_time_us[row]} is kept as 0; {details[row]}"
     columns = {
         "topic": [raw.topic] * len(rows),
         "partition": refused.partition.astype(np.int32),
         "offset": refused.offset,
-        "log_time": refused.log_time_us,
+        "log_time": np.where(dated, refused.log_time_us, 0),
         "key": refused.keys,
         "value": refused.values,
         "headers": headers,

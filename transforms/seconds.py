@@ -182,7 +182,7 @@ def _accumulate(rows: Rows, keys: Ints, grace_us: int) -> Rows:
     found["instrument"], found["kind"] = rows["instrument"][starts], rows["event_type"][starts]
     found["events"] = total(first.astype(np.int64))
     found["copies"] = total((~first).astype(np.int64))
-    found["late"] = total((rows["log_time_us"] - rows["event_time_us"] > grace_us).astype(np.int64))
+    found["late"] = total((rows["clock_us"] - rows["event_time_us"] > grace_us).astype(np.int64))
     is_buy, is_sell = rows["side"] == _BUY, rows["side"] == _SELL
     found["sideless"] = total((first & ~(is_buy | is_sell)).astype(np.int64))
     units, nanos = rows["volume_units"] * first, rows["volume_nanos"] * first

@@ -7,7 +7,9 @@ import pytest
 
 from tests.testing import T0_US, Log, raw_batch, trade
 from tests.transforms.build_events import decoded
+from transforms import topics
 from transforms.check import Limits, check
+from transforms.datasets import REJECTS
 
 LIMITS = Limits()
 AGE_US, AHEAD_US = LIMITS.max_age_us, LIMITS.max_ahead_us
@@ -17,11 +19,11 @@ BORDERS: list[tuple[dict[str, Any], str | None]] = [
     ({}, None),
     ({"exchange": "", "symbol": ""}, "empty_exchange"),
     ({"symbol": ""}, "empty_symbol"),
-    ({"symbol": "S" * 64}, None),
-    ({"symbol": "S" * 65}, "name_too_long"),
-    ({"symbol": "Ω" * 32}, None),
-    ({"symbol": "Ω" * 33}, "name_too_long"),
-    ({"exchange": "E" * 65}, "name_too_long"),
+    ({"symbol": "S" * 255}, None),
+    ({"symbol": "S" * 256}, "name_too_long"),
+    ({"symbol": "Ω" * 127}, None),
+    ({"symbol": "Ω" * 128}, "name_too_long"),
+    ({"exchange": "E" * 256}, "name_too_long"),
     ({"symbol": "A\tB"}, "name_malformed"),
     ({"exchange": "A\tB"}, "name_malformed"),
     ({"exchange": "\t"}, "name_malformed"),
@@ -123,3 +125,17 @@ def test_rows_hold_exact_integers() -> None:
     row = good.rows[1]
     assert (row["price_e9"], row["volume_units"], row["volume_nanos"]) == (300_000_000, 0, 14_596_000)
     assert row["event_time_us"] == np.int64(T0_US)
+
+
+@pytest.mark.parametrize("log_time_us", [T0_US * 1_000, T0_US // 1_000_000 * 1_000, -(2**62), 2**63 - 1_000, 0])
+def test_a_log_time_that_is_none_is_refused_as_that_and_every_output_takes_it(log_time_us: int) -> None:
+    log = Log()
+    log.add(trade(), log_time_us=log_time_us)
+    good, bad = check(decoded(raw_batch(log.records)), LIMITS)
+    assert good is None
+    assert bad is not None
+    assert bad["reason"].to_pylist() == ["log_time_implausible"]
+    topic, messages = topics.rejects(bad, topics.TopicNames(), lambda name: 1)
+    assert (topic, len(messages)) == ("md.rejects", 1)
+    second = bad["log_time"][0].as_py().timestamp()
+    assert REJECTS.path(int(second), 0).startswith("rejects/date=1970-01-")

@@ -1,0 +1,39 @@
+"""The log's clock of a partition: the newest log time in it up to and including a record.
+
+It is a function of the log alone. Records that a reader is never given (of aborted transactions, a transaction's marks)
+do not count, nor do log times that no calendar of a market has: one of them would make everything behind it late.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.units import LOG_TIME_FROM_US, LOG_TIME_UNTIL_US
+from transforms.exact import Ints
+
+NOTHING: Final = -(1 << 62)  # a clock that no record has set; far from the ends of int64, so that a lag cannot overflow
+Carried = dict[int, tuple[int, int]]  # partition -> (offset behind the last record, newest log time up to it, us)
+
+
+def plausible(log_time_us: Ints) -> npt.NDArray[np.bool_]:
+    """Which log times lie in the years 2009 to 9999."""
+    return (log_time_us >= LOG_TIME_FROM_US) & (log_time_us < LOG_TIME_UNTIL_US)
+
+
+def clocks(
+    partition: Ints, offset: Ints, log_time_us: Ints, carried: Mapping[int, tuple[int, int]]
+) -> tuple[Ints, Carried]:
+    """The clock at each record, in reading order, and what to carry on to the records behind them.
+
+    `carried`: what is known of the records before them; nothing where a partition is not in it.
+    """
+    counted = np.where(plausible(log_time_us), log_time_us, NOTHING)
+    clock, carry = np.empty(len(counted), np.int64), dict(carried)
+    for home in np.unique(partition).tolist():
+        rows = np.flatnonzero(partition == home)
+        newest = carry[home][1] if home in carry else NOTHING
+        clock[rows] = np.maximum(np.maximum.accumulate(counted[rows]), newest)
+        carry[home] = int(offset[rows[-1]]) + 1, int(clock[rows[-1]])
+    return clock, carry
