@@ -8,11 +8,10 @@ for null), name (UTF-8) and value. Whatever departs from it raises ValueError.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 
 from transforms.batches import Header, Ints, RawBatch, unpack_binary
 
@@ -21,61 +20,51 @@ MAGIC: Final = 0x4B4C4248  # "HBLK"
 VERSION: Final = 1
 _HEAD: Final = struct.Struct("<6i")
 _HEADER: Final = struct.Struct("<3i")
-_ROW_BYTES: Final = 8 + 8 + 4 + 4 + 1
 
 
-@dataclass(frozen=True)
-class Block:
-    """Records of one partition, in the order of their offsets; every column is a view into the bytes it was read from.
-
-    Lengths are -1 for null.
-    """
+class Block(NamedTuple):
+    """Records of one partition, in the order of their offsets; columns are views into the bytes they were read from."""
 
     partition: int
-    offset: Ints
-    time_ms: Ints
-    value_lengths: npt.NDArray[np.int32]
-    key_lengths: npt.NDArray[np.int32]
+    records: int
+    offsets: memoryview
+    times_ms: memoryview
+    value_lengths: memoryview
+    key_lengths: memoryview
     values: memoryview
     keys: memoryview
     headers: dict[int, list[Header]]
 
-    def __len__(self) -> int:
-        return len(self.offset)
-
 
 def read_block(partition: int, data: memoryview) -> Block:
-    """The block that these bytes are. ValueError when they are none, or one of another layout."""
+    """The block that these bytes are, its lengths not yet looked at. ValueError when they are none."""
     if len(data) < _HEAD.size:
-        raise ValueError("too short for a block")
+        raise ValueError("a record that is no block")
     magic, version, count, value_bytes, key_bytes, header_bytes = _HEAD.unpack_from(data)
     if magic != MAGIC:
         raise ValueError("a record that is no block")
     if version != VERSION:
         raise ValueError(f"a block of layout {version}, not {VERSION}")
-    whole = _HEAD.size + count * _ROW_BYTES + value_bytes + key_bytes + header_bytes
-    if count < 1 or min(value_bytes, key_bytes, header_bytes) < 0 or whole != len(data):
+    times = _HEAD.size + 8 * count
+    value_lengths = times + 8 * count
+    key_lengths = value_lengths + 4 * count
+    kinds = key_lengths + 4 * count
+    values = kinds + count
+    keys = values + value_bytes
+    headers = keys + key_bytes
+    if count < 1 or min(value_bytes, key_bytes, header_bytes) < 0 or headers + header_bytes != len(data):
         raise ValueError("a block that does not end where its head says")
-    times, value_lengths = _HEAD.size + 8 * count, _HEAD.size + 16 * count
-    key_lengths, values = value_lengths + 4 * count, _HEAD.size + _ROW_BYTES * count
-    keys, headers = values + value_bytes, values + value_bytes + key_bytes
     return Block(
         partition,
-        np.frombuffer(data, "<i8", count, _HEAD.size),
-        np.frombuffer(data, "<i8", count, times),
-        _lengths(data, count, value_lengths, value_bytes),
-        _lengths(data, count, key_lengths, key_bytes),
+        count,
+        data[_HEAD.size : times],
+        data[times:value_lengths],
+        data[value_lengths:key_lengths],
+        data[key_lengths:kinds],
         data[values:keys],
         data[keys:headers],
         _headers(data[headers:], count) if header_bytes else {},
     )
-
-
-def _lengths(data: memoryview, count: int, at: int, total: int) -> npt.NDArray[np.int32]:
-    lengths = np.frombuffer(data, "<i4", count, at)
-    if (lengths < -1).any() or np.maximum(lengths, 0).sum(dtype=np.int64) != total:
-        raise ValueError("a block whose lengths do not add up")
-    return lengths
 
 
 def _headers(data: memoryview, count: int) -> dict[int, list[Header]]:
@@ -88,30 +77,41 @@ def _headers(data: memoryview, count: int) -> dict[int, list[Header]]:
         at = value + max(value_bytes, 0)
         if not 0 <= row < count or name_bytes < 0 or value_bytes < -1 or at > len(data):
             raise ValueError("a header that reaches beyond its block")
-        found.setdefault(row, []).append(
-            (str(data[name:value], "utf-8"), None if value_bytes < 0 else bytes(data[value:at]))
-        )
+        header = str(data[name:value], "utf-8"), None if value_bytes < 0 else bytes(data[value:at])
+        found.setdefault(row, []).append(header)
     return found
 
 
 def join_blocks(topic: str, blocks: Sequence[Block]) -> RawBatch:
-    """The records of all blocks, in order. Of a single block values and keys stay views into its bytes."""
+    """The records of all blocks, in order. Of a single block values and keys stay views into its bytes.
+
+    ValueError when lengths do not add up.
+    """
+    # a live chunk has a few records of each partition: what NumPy does, it does once for all blocks
+    counts = np.array([block.records for block in blocks], np.int64)
+    firsts = np.cumsum(counts) - counts
     headers: dict[int, list[Header]] = {}
-    start = 0
-    for block in blocks:
-        headers |= {start + row: found for row, found in block.headers.items()}
-        start += len(block)
-    sizes = [len(block) for block in blocks]
-    values, keys = _together([block.values for block in blocks]), _together([block.keys for block in blocks])
+    for first, block in zip(firsts.tolist(), blocks, strict=True):
+        headers |= {first + row: found for row, found in block.headers.items()}
     return RawBatch(
         topic,
-        unpack_binary(np.concatenate([block.value_lengths for block in blocks]).data, values),
-        unpack_binary(np.concatenate([block.key_lengths for block in blocks]).data, keys),
-        np.repeat(np.array([block.partition for block in blocks], np.int64), sizes),
-        np.concatenate([block.offset for block in blocks]),
-        np.concatenate([block.time_ms for block in blocks]) * 1_000,
+        _binary([block.value_lengths for block in blocks], [block.values for block in blocks], firsts),
+        _binary([block.key_lengths for block in blocks], [block.keys for block in blocks], firsts),
+        np.repeat(np.array([block.partition for block in blocks], np.int64), counts),
+        np.frombuffer(_together([block.offsets for block in blocks]), "<i8"),
+        np.frombuffer(_together([block.times_ms for block in blocks]), "<i8") * 1_000,
         headers,
     )
+
+
+def _binary(lengths: list[memoryview], parts: list[memoryview], firsts: Ints) -> pa.BinaryArray:
+    """The values whose bytes lie in the parts; `firsts` has each part's first row."""
+    joined = _together(lengths)
+    sizes = np.frombuffer(joined, "<i4")
+    held = np.add.reduceat(np.maximum(sizes, 0), firsts, dtype=np.int64)
+    if sizes.min() < -1 or held.tolist() != [len(part) for part in parts]:
+        raise ValueError("a block whose lengths do not add up")
+    return unpack_binary(joined, _together(parts))
 
 
 def _together(parts: list[memoryview]) -> memoryview:

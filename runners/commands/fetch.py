@@ -43,12 +43,15 @@ def fetch_command(
             own_jar.jar(lock, cache_dir)
     except ArtifactError as error:
         fail(escape(str(error)))
-    lacking = artifacts.missing(lock, cache_dir)
+    lacking = [one.coordinate for one in artifacts.missing(lock, cache_dir)]
+    ours = own_jar.place(lock, cache_dir)
+    if not ours.exists():
+        lacking.append(ours.name)
     if as_json:
-        report = {"cache_dir": str(cache_dir), "fetched": fetched, "missing": [one.coordinate for one in lacking]}
+        report = {"cache_dir": str(cache_dir), "fetched": fetched, "missing": lacking}
         typer.echo(json.dumps(report))
     elif lacking:
-        fail(f"{len(lacking)} artifacts are missing in {cache_dir}, the first is {lacking[0].coordinate}")
+        fail(f"{len(lacking)} artifacts are missing in {cache_dir}, the first is {lacking[0]}")
     else:
         count = len({artifact.path for artifact in lock})
         typer.echo(f"{count} artifacts in {cache_dir}: {len(fetched)} fetched, all verified")

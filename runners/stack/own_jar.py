@@ -30,13 +30,18 @@ def jar_name(lock: Sequence[Artifact]) -> str:
     return f"horizon-{digest.hexdigest()[:16]}.jar"
 
 
+def place(lock: Sequence[Artifact], cache_dir: Path) -> Path:
+    """Where the jar lies, or will."""
+    return cache_dir / "horizon" / jar_name(lock)
+
+
 def jar(lock: Sequence[Artifact], cache_dir: Path) -> Path:
     """The jar, compiled when it is not there yet (2 s).
 
     Raises:
         ArtifactError: what it takes is missing, or the sources do not compile.
     """
-    found = cache_dir / "horizon" / jar_name(lock)
+    found = place(lock, cache_dir)
     if not found.exists():
         compile_jar(SOURCES, classpath(lock, "beam-flink", cache_dir), lock, cache_dir, found)
     return found
