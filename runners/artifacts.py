@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-Role = Literal["kafka", "beam-flink"]
+Role = Literal["kafka", "beam-flink", "compiler"]
 ROLES: tuple[Role, ...] = get_args(Role)
 LOCK_FILE = Path(__file__).with_name("artifacts.lock")
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from runners import artifacts
 from runners.artifacts import ArtifactError
+from runners.stack import own_jar
 from runners.stack.ports import free_ports
 from runners.status import Level
 
@@ -56,7 +57,7 @@ def java_check() -> Check:
 
 
 def artifacts_check() -> Check:
-    """Whether every pinned jar is in the cache, by sha256."""
+    """Whether every pinned jar is in the cache, by sha256, and ours compiled."""
     cache_dir = artifacts.default_cache_dir()
     try:
         lock = artifacts.read_lock()
@@ -67,6 +68,9 @@ def artifacts_check() -> Check:
     if lacking:
         said = f"{len(lacking)} of {count} missing or broken in {cache_dir}, the first is {lacking[0].coordinate}"
         return Check("artifacts", "failed", said, "run `horizon fetch`")
+    ours = own_jar.place(lock, cache_dir)
+    if not ours.exists():
+        return Check("artifacts", "failed", f"our own Java is not compiled: no {ours}", "run `horizon fetch`")
     return Check("artifacts", "ok", f"{count} in {cache_dir}, all verified")
 
 

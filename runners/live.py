@@ -13,9 +13,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines.market_data import build
 from pipelines.options import MarketDataConfig
 from pipelines.outputs import Outputs, write
+from runners import artifacts
 from runners.flink import FlinkRun
 from runners.flink_rest import ENDED, ask
 from runners.stack import Endpoints
+from runners.stack.own_jar import jar_name
 from transforms.read_kafka import ReadKafka
 
 _SUBMIT_S: Final = 120.0
@@ -122,8 +124,9 @@ class LiveJob:
 def start(places: Endpoints, options: LiveOptions) -> LiveJob:
     """Submit the job and wait until Flink runs it. The job goes on when this process ends.
 
-    LiveError when it does not run within two minutes.
+    LiveError when the cluster lacks our jar, or the job does not run within two minutes.
     """
+    _check_jar(places.flink_rest)
     name = f"horizon-{options.group}-{time.time_ns() // 1_000_000}"
     flink = FlinkRun.on(
         places,
@@ -144,6 +147,20 @@ def start(places: Endpoints, options: LiveOptions) -> LiveJob:
     except BaseException:
         result.cancel()  # it may still come up, and nobody would know its id
         raise
+
+
+def _check_jar(flink_rest: str) -> None:
+    """Refuse a cluster without the jar of just these sources: its job would start, and fail again and again.
+
+    The JobManager stands for the TaskManagers, whose class path Flink does not tell; both are given the same.
+    """
+    wanted = jar_name(artifacts.read_lock())
+    known = ask(flink_rest, "/jobmanager/environment")["classpath"]
+    if not any(Path(entry).name == wanted for entry in known):
+        raise LiveError(
+            f"Flink at {flink_rest} runs without {wanted}, which KafkaIO's consumer needs; "
+            "run `make setup`, then `horizon stack down` and `horizon stack up`"
+        )
 
 
 @contextmanager

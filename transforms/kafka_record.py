@@ -2,34 +2,32 @@
 
 Leaving out KafkaIO's conversion to rows more than doubles what the source gives, and Beam's loop over single elements
 takes longer than decoding them (docs/figures.md). The price is an encoding that only the pinned Java version promises.
-A chunk is what came over the data channel at once: per record the windowed value's head (timestamp, 8 bytes; number of
-windows, 4; pane, 1), a length (varint) and the record. A record: topic (varint length, UTF-8), partition (varint),
-offset (varint), timestamp in ms (varint), timestamp type (varint), headers (4-byte big-endian count, then key and value
-each), key and value (presence byte, varint length, bytes). Whatever departs from it raises EncodingError, and the tests
-hold it against a real broker.
+A chunk is what came over the data channel at once: per element the windowed value's head (timestamp, 8 bytes; number of
+windows, 4; pane, 1), a length (varint) and KafkaIO's record, which holds a block of Kafka's (transforms/blocks.py).
+KafkaIO's record: topic (varint length, UTF-8), partition, offset, timestamp in ms and timestamp type (varints), headers
+(4-byte big-endian count: a block has none), key (a presence byte: a block has none) and value (presence byte, varint
+length, bytes). Whatever departs from it raises EncodingError, and the tests hold it against a real broker.
 """
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import apache_beam as beam
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
-from transforms.batches import Header, Ints, RawBatch
+from transforms.batches import RawBatch
+from transforms.blocks import Block, join_blocks, read_block
 
 JAVA_CODER_URN: Final = "beam:coders:javasdk:0.1"
-_CREATE_TIME: Final = 1  # ordinal of KafkaTimestampType, whose first value is "no timestamp"
 _MAX_VARINT: Final = 10
+_MAX_PARTITION: Final = 2**31 - 1
 _HEAD_BYTES: Final = 13
 _GLOBAL_NO_FIRING: Final = b"\x00\x00\x00\x01\x0f"  # one window, which is global and takes no bytes; no pane
-
-Bytes = npt.NDArray[np.uint8]
+_ONLY_A_VALUE: Final = b"\x00\x00\x00\x00\x00\x01"  # no headers, no key, a value
 
 
 class EncodingError(RuntimeError):
-    """KafkaIO's records do not look as its pinned version writes them."""
+    """KafkaIO's records do not look as its pinned version and our interceptor write them."""
 
 
 class KafkaRecordBytes:
@@ -70,126 +68,60 @@ beam.coders.registry.register_coder(KafkaRecordBytes, JavaCoder)
 
 
 def parse_chunk(chunk: bytes) -> RawBatch:
-    """The records of one topic in a chunk of the data channel, all of them at once.
+    """The records of one topic in a chunk of the data channel, all blocks of it together.
 
-    EncodingError when the bytes are not what the pinned KafkaIO writes, or a record carries no CreateTime.
+    EncodingError when the bytes are not what the pinned KafkaIO and the interceptor of this version write.
     """
     try:
-        return _parse(chunk, *_records(chunk))
-    except (IndexError, ValueError, UnicodeDecodeError) as error:
+        return _parse(chunk)
+    except (IndexError, ValueError, struct.error) as error:
         raise EncodingError(
-            f"a Kafka record does not parse as KafkaIO 2.70.0 encodes it ({error}); "
-            "is the cluster on the Java artifacts of runners/artifacts.lock?"
+            f"KafkaIO gives no block of records as this version writes them ({error}); is the cluster on its jars? "
+            "Run `make setup`, then `horizon stack down` and `horizon stack up`; "
+            "a snapshot from before the blocks cannot be resumed"
         ) from error
 
 
-def _records(chunk: bytes) -> tuple[Ints, Ints]:
-    """Where each record starts and stops."""
-    starts, stops, at, size = [], [], 0, len(chunk)
+def _parse(chunk: bytes) -> RawBatch:
+    data, topics, blocks = memoryview(chunk), set[bytes](), list[Block]()
+    for at, stop in _elements(chunk):
+        length, at = _varint(chunk, at)
+        topics.add(chunk[at : at + length])
+        partition, at = _varint(chunk, at + length)
+        for _ in ("offset", "timestamp", "timestamp type"):  # the last record's, the newest; all are in the block
+            _, at = _varint(chunk, at)
+        if chunk[at : at + len(_ONLY_A_VALUE)] != _ONLY_A_VALUE:
+            raise ValueError("a record that is no block")
+        length, at = _varint(chunk, at + len(_ONLY_A_VALUE))
+        if at + length != stop:
+            raise ValueError("a record does not end where its length says")
+        if partition > _MAX_PARTITION:
+            raise ValueError(f"partition {partition}")
+        blocks.append(read_block(partition, data[at:stop]))
+    if len(topics) != 1:
+        raise ValueError(f"records of {len(topics)} topics in one chunk")
+    return join_blocks(str(topics.pop(), "utf-8"), blocks)
+
+
+def _elements(chunk: bytes) -> Iterator[tuple[int, int]]:
+    """Where each of KafkaIO's records starts and stops."""
+    at, size = 0, len(chunk)
     while at < size:
         if chunk[at + 8 : at + _HEAD_BYTES] != _GLOBAL_NO_FIRING:
             raise ValueError("an element outside the global window")
-        at += _HEAD_BYTES
-        length = chunk[at]
-        if length < 0x80:
-            at += 1
-        else:
-            length, at = _one_varint(chunk, at)
-        starts.append(at)
+        length, at = _varint(chunk, at + _HEAD_BYTES)
+        if at + length > size:
+            raise ValueError("the last record is cut")
+        yield at, at + length
         at += length
-        stops.append(at)
-    if at != size:
-        raise ValueError("the last record is cut")
-    return np.array(starts, np.int64), np.array(stops, np.int64)
 
 
-def _parse(chunk: bytes, starts: Ints, ends: Ints) -> RawBatch:
-    data = np.frombuffer(chunk, np.uint8)
-    topic_len, at = _varint(data, starts[:1])
-    head = data[starts[0] : at[0] + topic_len[0]]
-    if (data[starts[:, None] + np.arange(len(head))] != head).any():
-        raise ValueError("records of several topics in one chunk")
-    partition, at = _varint(data, starts + len(head))
-    offset, at = _varint(data, at)
-    time_ms, at = _varint(data, at)
-    kind, at = _varint(data, at)
-    if (kind != _CREATE_TIME).any():
-        raise ValueError("the topic's message.timestamp.type is not CreateTime")
-    headers, at = _headers(chunk, data, at)
-    keys, at = _nullable(chunk, data, at)
-    values, at = _nullable(chunk, data, at)
-    if (at != ends).any():
-        raise ValueError("a record does not end where its length says")
-    topic = str(head[len(head) - int(topic_len[0]) :].tobytes(), "utf-8")
-    return RawBatch(topic, values, keys, partition, offset, time_ms * 1_000, headers)
-
-
-def _varint(data: Bytes, at: Ints) -> tuple[Ints, Ints]:
-    """The unsigned varint at each position, and the position behind it."""
-    value = np.zeros(len(at), np.int64)
-    open_ = np.ones(len(at), np.bool_)
-    for shift in range(0, 7 * _MAX_VARINT, 7):
-        # rows that are done may stand behind the last byte: what is read for them there is not used
-        byte = data[np.where(open_, at, 0)].astype(np.int64)
-        value |= np.where(open_, (byte & 0x7F) << shift, 0)
-        at = at + open_
-        open_ &= byte >= 0x80
-        if not open_.any():
-            return value, at
-    raise ValueError("a varint of more than 10 bytes")
-
-
-def _headers(chunk: bytes, data: Bytes, at: Ints) -> tuple[dict[int, list[Header]], Ints]:
-    counts = data[at[:, None] + np.arange(4)] @ np.array([1 << 24, 1 << 16, 1 << 8, 1])
-    at = at + 4
-    found: dict[int, list[Header]] = {}
-    for row in np.flatnonzero(counts).tolist():
-        position, headers = int(at[row]), []
-        for _ in range(int(counts[row])):
-            length, position = _one_varint(chunk, position)
-            key = str(chunk[position : position + length], "utf-8")
-            value, position = _one_nullable(chunk, position + length)
-            headers.append((key, value))
-        found[row], at[row] = headers, position
-    return found, at
-
-
-def _nullable(chunk: bytes, data: Bytes, at: Ints) -> tuple[pa.BinaryArray, Ints]:
-    """A presence byte, and where it is 1 a length and that many bytes."""
-    present = data[at]
-    if (present > 1).any():
-        raise ValueError(f"presence byte {int(present.max())}")
-    known = present == 1
-    starts = at + 1
-    lengths = np.zeros(len(at), np.int64)
-    lengths[known], starts[known] = _varint(data, starts[known])
-    stops = starts + lengths
-    if (lengths < 0).any() or (stops > len(data)).any():
-        raise ValueError("a key or value reaches beyond the chunk")
-    # an array over the whole chunk whose every second element is what lies between two values; taking the others copies
-    # the values out in one go
-    bounds = np.stack([starts, stops], axis=1).ravel()
-    if (np.diff(bounds) < 0).any():
-        raise ValueError("a key or value reaches into the next record")
-    validity = None
-    if not known.all():
-        validity = pa.py_buffer(np.packbits(np.repeat(known, 2), bitorder="little"))
-    whole = pa.BinaryArray.from_buffers(
-        pa.binary(), len(bounds) - 1, [validity, pa.py_buffer(bounds.astype(np.int32)), pa.py_buffer(chunk)]
-    )
-    return whole.take(pa.array(np.arange(0, len(bounds), 2))), stops
-
-
-def _one_nullable(chunk: bytes, at: int) -> tuple[bytes | None, int]:
-    if not chunk[at]:
-        return None, at + 1
-    length, at = _one_varint(chunk, at + 1)
-    return chunk[at : at + length], at + length
-
-
-def _one_varint(chunk: bytes, at: int) -> tuple[int, int]:
+def _varint(chunk: bytes, at: int) -> tuple[int, int]:
+    """The unsigned varint at this position, and the position behind it."""
     value = shift = 0
     while chunk[at] >= 0x80:
+        if shift == 7 * (_MAX_VARINT - 1):
+            raise ValueError("a varint of more than 10 bytes")
         value |= (chunk[at] & 0x7F) << shift
         at, shift = at + 1, shift + 7
     return value | chunk[at] << shift, at + 1

@@ -1,4 +1,4 @@
-"""`horizon fetch`: the Java artifacts that the local stack needs."""
+"""`horizon fetch`: the Java artifacts that the local stack needs, and the jar of our own sources."""
 
 import json
 import time
@@ -12,6 +12,7 @@ from runners import artifacts
 from runners.artifacts import ArtifactError
 from runners.commands.connection import AsJson, fail, stderr
 from runners.download import OnBytes, fetch
+from runners.stack import own_jar
 
 EPILOG = """Examples:
 
@@ -29,22 +30,28 @@ def fetch_command(
     check: Annotated[bool, typer.Option("--check", help="Only verify; exit code 1 when something is missing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Download the pinned Kafka, Flink and Beam jars, each verified by sha256; what is intact stays.
+    """Download the pinned Kafka, Flink and Beam jars, each verified by sha256, and compile our own Java.
 
-    They go to HORIZON_CACHE_DIR (default ~/.cache/horizon), 230 MB. An interrupted download goes on where it stopped.
+    They go to HORIZON_CACHE_DIR (default ~/.cache/horizon), 230 MB. What is intact stays, and an interrupted
+    download goes on where it stopped.
     """
     lock = artifacts.read_lock()
     cache_dir = artifacts.default_cache_dir()
     try:
         fetched = [] if check else fetch_missing()
+        if not check:
+            own_jar.jar(lock, cache_dir)
     except ArtifactError as error:
         fail(escape(str(error)))
-    lacking = artifacts.missing(lock, cache_dir)
+    lacking = [one.coordinate for one in artifacts.missing(lock, cache_dir)]
+    ours = own_jar.place(lock, cache_dir)
+    if not ours.exists():
+        lacking.append(ours.name)
     if as_json:
-        report = {"cache_dir": str(cache_dir), "fetched": fetched, "missing": [one.coordinate for one in lacking]}
+        report = {"cache_dir": str(cache_dir), "fetched": fetched, "missing": lacking}
         typer.echo(json.dumps(report))
     elif lacking:
-        fail(f"{len(lacking)} artifacts are missing in {cache_dir}, the first is {lacking[0].coordinate}")
+        fail(f"{len(lacking)} artifacts are missing in {cache_dir}, the first is {lacking[0]}")
     else:
         count = len({artifact.path for artifact in lock})
         typer.echo(f"{count} artifacts in {cache_dir}: {len(fetched)} fetched, all verified")

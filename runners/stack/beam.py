@@ -2,11 +2,11 @@
 
 import stat
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from runners.stack.java import Jvm
-from runners.stack.launcher import CLASS_NAME, write_launcher
 from runners.stack.process import ProcessSpec
 
 SERVICE_HEAP_MB = 512
@@ -25,7 +25,7 @@ class Ports:
 
 
 def tiny_jar(root: Path) -> Path:
-    """What is staged with a job (`--files_to_stage`), since Beam will stage something: the launcher's jar."""
+    """What is staged with a job (`--files_to_stage`), since Beam will stage something: a jar without a class."""
     return root / "tiny.jar"
 
 
@@ -43,9 +43,9 @@ def expansion_spec(port: int, classpath: tuple[Path, ...], root: Path) -> Proces
 
 def jobserver_spec(ports: Ports, master: str, conf_dir: Path, classpath: tuple[Path, ...], root: Path) -> ProcessSpec:
     """The job server, which translates a Beam pipeline and submits it to the Flink cluster at `master`."""
-    launcher = write_launcher(tiny_jar(root), "org.apache.beam.runners.flink.FlinkJobServerDriver")
-    command = Jvm((launcher, *classpath), SERVICE_HEAP_MB, root, flags=_SERVICE_FLAGS).command(
-        CLASS_NAME,
+    staged = {"horizon.staged": str(write_tiny_jar(root))}
+    command = Jvm(classpath, SERVICE_HEAP_MB, root, flags=_SERVICE_FLAGS, properties=staged).command(
+        "horizon.Launcher",
         "--job-host=127.0.0.1",
         f"--job-port={ports.job}",
         f"--artifact-port={ports.artifact}",
@@ -55,6 +55,14 @@ def jobserver_spec(ports: Ports, master: str, conf_dir: Path, classpath: tuple[P
         f"--flink-conf-dir={conf_dir}",
     )
     return ProcessSpec("jobserver", command)
+
+
+def write_tiny_jar(root: Path) -> Path:
+    """The jar that is staged; all the job server is to know of its class path (runners/java/horizon/Launcher.java)."""
+    root.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(tiny_jar(root), "w") as archive:
+        archive.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n\n")
+    return tiny_jar(root)
 
 
 def workers_spec(port: int, root: Path, import_root: Path) -> ProcessSpec:

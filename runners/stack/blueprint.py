@@ -6,7 +6,7 @@ from pathlib import Path
 
 import runners
 from runners import artifacts
-from runners.stack import beam, flink, kafka
+from runners.stack import beam, flink, kafka, own_jar
 from runners.stack.endpoints import Blueprint, Endpoints, StackError
 from runners.stack.ports import free_ports
 from runners.stack.process import ProcessSpec
@@ -40,23 +40,25 @@ def draw(state_dir: Path, size: Size, cache_dir: Path) -> Drawing:
     """Lay a stack out below `state_dir`; Kafka's data from an earlier run is kept.
 
     Raises:
-        ArtifactError: jars are missing.
+        ArtifactError: jars are missing, or our own does not compile.
         StackError: the directory holds the data of a cluster of another size.
     """
     lock = artifacts.read_lock()
-    jars = {role: artifacts.classpath(lock, role, cache_dir) for role in artifacts.ROLES}
+    kafka_jars = artifacts.classpath(lock, "kafka", cache_dir)
+    # ours everywhere: the job server too makes a consumer, to find the partitions
+    flink_jars = (own_jar.jar(lock, cache_dir), *artifacts.classpath(lock, "beam-flink", cache_dir))
     ports = iter(free_ports(6 + 2 * size.brokers))
     cluster = flink.Cluster(next(ports), next(ports), size.slots, state_dir / "flink")
     services = beam.Ports(next(ports), next(ports), next(ports), next(ports))
     brokers = tuple(kafka.Broker(node, next(ports), next(ports)) for node in range(1, size.brokers + 1))
     flink.write_config(cluster)
-    formats, broker_specs = _kafka(state_dir / "kafka", brokers, jars["kafka"])
+    formats, broker_specs = _kafka(state_dir / "kafka", brokers, kafka_jars)
     places = _endpoints(state_dir, cluster, services, brokers)
     specs = (
         *broker_specs,
-        flink.jobmanager_spec(cluster, jars["beam-flink"]),
-        *(flink.taskmanager_spec(number + 1, cluster, jars["beam-flink"]) for number in range(size.taskmanagers)),
-        *_beam(state_dir / "beam", services, places, jars["beam-flink"]),
+        flink.jobmanager_spec(cluster, flink_jars),
+        *(flink.taskmanager_spec(number + 1, cluster, flink_jars) for number in range(size.taskmanagers)),
+        *_beam(state_dir / "beam", services, places, flink_jars),
     )
     return Drawing(formats, Blueprint(size.brokers, size.taskmanagers, size.slots, places, specs))
 

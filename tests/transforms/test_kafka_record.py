@@ -1,4 +1,4 @@
-"""KafkaIO's own encoding, written by hand as transforms/kafka_record.py describes it."""
+"""A chunk of KafkaIO's records: how its records lie in blocks does not show, and other bytes are told."""
 
 import contextlib
 
@@ -6,108 +6,79 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.testing import varint
+from tests.transforms.build_blocks import Polled, block, chunk, chunk_of, kafka_record, polled, prefixed
+from transforms.batches import RawBatch
 from transforms.kafka_record import EncodingError, parse_chunk
 
-Header = tuple[str, bytes | None]
+ONE = kafka_record(block([Polled()]))
 
 
-def prefixed(data: bytes) -> bytes:
-    return varint(len(data)) + data
+def read_back(batch: RawBatch) -> list[Polled]:
+    """The records of a batch; what kind their log time is of is not in it."""
+    numbers = (batch.partition, batch.offset, batch.log_time_us // 1_000)
+    columns = (*(column.tolist() for column in numbers), batch.keys.to_pylist(), batch.values.to_pylist())
+    rows = enumerate(zip(*columns, strict=True))
+    return [Polled(*fields, headers=tuple(batch.headers.get(row, ()))) for row, fields in rows]
 
 
-def nullable(data: bytes | None) -> bytes:
-    return b"\0" if data is None else b"\1" + prefixed(data)
+@st.composite
+def cut(draw: st.DrawFn) -> list[list[Polled]]:
+    """Records in blocks: each of one partition, cut anywhere."""
+    blocks: list[list[Polled]] = []
+    for record in draw(st.lists(polled, min_size=1, max_size=12)):
+        if blocks and blocks[-1][0].partition == record.partition and draw(st.booleans()):
+            blocks[-1].append(record)
+        else:
+            blocks.append([record])
+    return blocks
 
 
-def encoded(
-    partition: int = 0,
-    offset: int = 0,
-    time_ms: int = 1_700_000_000_000,
-    key: bytes | None = None,
-    value: bytes | None = b"v",
-    headers: list[Header] | None = None,
-    topic: str = "md.events.raw",
-    kind: int = 1,
-) -> bytes:
-    headers = headers or []
-    return b"".join(
-        [
-            prefixed(topic.encode()),
-            *map(varint, (partition, offset, time_ms, kind)),
-            len(headers).to_bytes(4, "big"),
-            *(prefixed(name.encode()) + nullable(data) for name, data in headers),
-            nullable(key),
-            nullable(value),
-        ]
-    )
-
-
-def chunk(records: list[bytes], head: bytes = b"\x80" + b"\0" * 7 + b"\0\0\0\1\x0f") -> bytes:
-    return b"".join(head + prefixed(record) for record in records)
-
-
-blobs = st.none() | st.binary(max_size=300)
-record = st.fixed_dictionaries(
-    {
-        "partition": st.integers(0, 2**31 - 1),
-        "offset": st.integers(0, 2**62),
-        "time_ms": st.integers(0, 2**42),
-        "key": blobs,
-        "value": blobs,
-        "headers": st.lists(
-            st.tuples(st.text(st.characters(exclude_categories=["Cs"]), max_size=9), blobs), max_size=3
-        ),
-    }
-)
-
-
-@given(st.lists(record, min_size=1, max_size=12))
-def test_every_field_of_every_record_is_read_back(records: list[dict[str, object]]) -> None:
-    batch = parse_chunk(chunk([encoded(**fields) for fields in records]))  # type: ignore[arg-type]
+@given(cut())
+def test_any_records_in_any_blocks_are_read_back_in_order(blocks: list[list[Polled]]) -> None:
+    batch = parse_chunk(chunk_of(blocks))
     assert batch.topic == "md.events.raw"
-    assert batch.partition.tolist() == [fields["partition"] for fields in records]
-    assert batch.offset.tolist() == [fields["offset"] for fields in records]
-    assert batch.log_time_us.tolist() == [fields["time_ms"] * 1_000 for fields in records]  # type: ignore[operator]
-    assert batch.keys.to_pylist() == [fields["key"] for fields in records]
-    assert batch.values.to_pylist() == [fields["value"] for fields in records]
-    assert batch.headers == {row: fields["headers"] for row, fields in enumerate(records) if fields["headers"]}
+    wanted = [Polled(**{**vars(record), "kind": 0}) for records in blocks for record in records]
+    assert read_back(batch) == wanted
+    assert set(batch.headers) == {row for row, record in enumerate(wanted) if record.headers}
 
 
 def test_null_and_empty_are_not_the_same() -> None:
-    records = [encoded(key=None, value=b""), encoded(key=b"", value=None, headers=[("", None), ("", b"")])]
-    batch = parse_chunk(chunk(records))
+    records = [Polled(value=b"", key=None), Polled(value=None, key=b"", headers=(("", None), ("", b"")))]
+    batch = parse_chunk(chunk_of([records]))
     assert (batch.keys.to_pylist(), batch.values.to_pylist()) == ([None, b""], [b"", None])
     assert batch.headers == {1: [("", None), ("", b"")]}
 
 
+def test_records_that_carry_the_time_of_the_broker_are_read_like_others() -> None:
+    batch = parse_chunk(chunk_of([[Polled(kind=1, time_ms=7), Polled(kind=0, offset=1, time_ms=5)]]))
+    assert batch.log_time_us.tolist() == [7_000, 5_000]
+
+
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "reason"),
     [
-        pytest.param(b"", id="nothing"),
-        pytest.param(encoded()[:-1], id="cut-value"),
-        pytest.param(encoded()[:9], id="cut-topic"),
-        pytest.param(encoded() + b"\0", id="bytes-left-over"),
-        pytest.param(encoded(kind=0), id="no-time-type"),
-        pytest.param(encoded(kind=2), id="log-append-time"),
-        pytest.param(encoded(topic="other.topic"), id="another-topic"),
-        pytest.param(encoded(value=None)[:-1] + b"\2", id="presence-byte-2"),
-        pytest.param(encoded(headers=[("h", b"x")])[:-5], id="cut-header"),
-        pytest.param(prefixed(b"md.events.raw") + b"\xff" * 12, id="endless-varint"),
-        pytest.param(b"\xff" * 40, id="garbage"),
+        pytest.param(kafka_record(b"an event of the topic, long enough"), "a record that is no block", id="raw"),
+        pytest.param(kafka_record(b"v", key=b"k"), "a record that is no block", id="raw-with-key"),
+        pytest.param(kafka_record(None), "a record that is no block", id="raw-null"),
+        pytest.param(kafka_record(b"v", headers=1), "a record that is no block", id="raw-with-headers"),
+        pytest.param(kafka_record(block([Polled()], version=2)), "a block of layout 2, not 1", id="other-layout"),
+        pytest.param(kafka_record(block([Polled()])[:-1]), "does not end where its head says", id="cut-block"),
+        pytest.param(kafka_record(block([])), "does not end where its head says", id="no-records"),
+        pytest.param(ONE[:-1], "does not end where its length says", id="cut-record"),
+        pytest.param(ONE + b"\0", "does not end where its length says", id="bytes-left-over"),
+        pytest.param(kafka_record(block([Polled()]), topic="other"), "records of 2 topics", id="another-topic"),
+        pytest.param(prefixed(b"md.events.raw") + b"\xff" * 12, "more than 10 bytes", id="endless-varint"),
+        pytest.param(kafka_record(block([Polled()]), 2**40), "partition 1099511627776", id="partition"),
     ],
 )
-def test_other_bytes_raise_and_name_the_way_out(wrong: bytes) -> None:
-    with pytest.raises(EncodingError, match="does not parse as KafkaIO"):
-        parse_chunk(chunk([encoded(), wrong, encoded(offset=1)]))
-    if wrong != encoded(topic="other.topic"):
-        with pytest.raises(EncodingError):
-            parse_chunk(chunk([wrong]))
+def test_other_bytes_raise_and_name_the_way_out(wrong: bytes, reason: str) -> None:
+    with pytest.raises(EncodingError, match=f"{reason}.*Run `make setup`"):
+        parse_chunk(chunk([ONE, wrong, ONE]))
 
 
 @given(st.binary(max_size=60), st.integers(0, 3))
 def test_any_bytes_give_a_batch_or_an_encoding_error(wrong: bytes, at: int) -> None:
-    records = [encoded(offset=number) for number in range(3)]
+    records = [ONE] * 3
     records.insert(at, wrong)
     with contextlib.suppress(EncodingError):
         assert len(parse_chunk(chunk(records))) == 4
@@ -117,22 +88,20 @@ def test_any_bytes_give_a_batch_or_an_encoding_error(wrong: bytes, at: int) -> N
     "wrong",
     [
         pytest.param(b"", id="empty"),
-        pytest.param(chunk([encoded()])[:-1], id="cut-record"),
-        pytest.param(chunk([encoded()])[:9], id="cut-head"),
-        pytest.param(chunk([encoded()], b"\0" * 8 + b"\0\0\0\2\x0f"), id="two-windows"),
-        pytest.param(chunk([encoded()], b"\0" * 8 + b"\0\0\0\1\x05"), id="another-pane"),
+        pytest.param(chunk([ONE])[:-1], id="cut-record"),
+        pytest.param(chunk([ONE])[:9], id="cut-head"),
+        pytest.param(chunk([ONE], b"\0" * 8 + b"\0\0\0\2\x0f"), id="two-windows"),
+        pytest.param(chunk([ONE], b"\0" * 8 + b"\0\0\0\1\x05"), id="another-pane"),
     ],
 )
 def test_a_chunk_that_is_not_whole_raises(wrong: bytes) -> None:
-    with pytest.raises(EncodingError, match="does not parse as KafkaIO"):
+    with pytest.raises(EncodingError, match="gives no block of records"):
         parse_chunk(wrong)
 
 
-@given(st.lists(record, min_size=1, max_size=4), st.data())
-def test_one_flipped_byte_gives_a_batch_or_an_encoding_error(
-    records: list[dict[str, object]], data: st.DataObject
-) -> None:
-    whole = bytearray(chunk([encoded(**fields) for fields in records]))  # type: ignore[arg-type]
+@given(cut(), st.data())
+def test_one_flipped_byte_gives_a_batch_or_an_encoding_error(blocks: list[list[Polled]], data: st.DataObject) -> None:
+    whole = bytearray(chunk_of(blocks))
     whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
     with contextlib.suppress(EncodingError):
         parse_chunk(bytes(whole))

@@ -1,0 +1,152 @@
+package horizon;
+
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import org.apache.kafka.clients.consumer.ConsumerInterceptor;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.ConsumerRecords;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.header.internals.RecordHeaders;
+import org.apache.kafka.common.record.TimestampType;
+
+/**
+ * Gives whoever polls one record a partition, whose value is a block: all records of that partition, column by column.
+ *
+ * <p>The block's record has the offset of its last record, so that a reader goes on behind it, and the newest log time,
+ * which is what the partition's clock shows there. Its timestamp type is always CreateTime, for KafkaIO's policy takes
+ * no other; the records' own types are in the block. transforms/blocks.py has the layout and reads it.
+ */
+public final class Blocks implements ConsumerInterceptor<byte[], byte[]> {
+  private static final int MAGIC = 0x4b4c4248; // "HBLK"
+  private static final int VERSION = 1;
+  /** Beyond it a new block begins; a record larger than this is a block of its own. */
+  private static final int MAX_BYTES = 512 * 1024;
+
+  private static final int HEAD_BYTES = 6 * 4;
+  private static final int ROW_BYTES = 8 + 8 + 4 + 4 + 1;
+  private static final int HEADER_BYTES = 3 * 4;
+  private static final int UTF8_BYTES = 3; // at most, for each char of a name
+
+  /** What this throws Kafka only logs, and gives the records as they are; Python then finds no block and says so. */
+  @Override
+  public ConsumerRecords<byte[], byte[]> onConsume(ConsumerRecords<byte[], byte[]> records) {
+    Map<TopicPartition, List<ConsumerRecord<byte[], byte[]>>> blocks = new HashMap<>();
+    for (TopicPartition partition : records.partitions()) {
+      blocks.put(partition, blocks(records.records(partition)));
+    }
+    return new ConsumerRecords<>(blocks);
+  }
+
+  private static List<ConsumerRecord<byte[], byte[]>> blocks(List<ConsumerRecord<byte[], byte[]>> records) {
+    List<ConsumerRecord<byte[], byte[]>> found = new ArrayList<>();
+    int from = 0;
+    long bytes = 0;
+    for (int i = 0; i < records.size(); i++) {
+      long more = ROW_BYTES + length(records.get(i).value()) + length(records.get(i).key()) + headerBound(records.get(i));
+      if (i > from && bytes + more > MAX_BYTES) {
+        found.add(block(records.subList(from, i)));
+        from = i;
+        bytes = 0;
+      }
+      bytes += more;
+    }
+    if (from < records.size()) {
+      found.add(block(records.subList(from, records.size())));
+    }
+    return found;
+  }
+
+  private static ConsumerRecord<byte[], byte[]> block(List<ConsumerRecord<byte[], byte[]>> records) {
+    ConsumerRecord<byte[], byte[]> last = records.get(records.size() - 1);
+    long newest = Long.MIN_VALUE;
+    for (ConsumerRecord<byte[], byte[]> record : records) {
+      newest = Math.max(newest, record.timestamp());
+    }
+    byte[] value = encoded(records);
+    return new ConsumerRecord<>(
+        last.topic(), last.partition(), last.offset(), newest, TimestampType.CREATE_TIME,
+        ConsumerRecord.NULL_SIZE, value.length, null, value, new RecordHeaders(), Optional.empty());
+  }
+
+  private static byte[] encoded(List<ConsumerRecord<byte[], byte[]>> records) {
+    long values = 0;
+    long keys = 0;
+    for (ConsumerRecord<byte[], byte[]> record : records) {
+      values += length(record.value());
+      keys += length(record.key());
+    }
+    byte[] headers = headers(records);
+    long size = HEAD_BYTES + (long) records.size() * ROW_BYTES + values + keys + headers.length;
+    ByteBuffer out = littleEndian(size);
+    out.putInt(MAGIC).putInt(VERSION).putInt(records.size()).putInt((int) values).putInt((int) keys).putInt(headers.length);
+    for (ConsumerRecord<byte[], byte[]> record : records) out.putLong(record.offset());
+    for (ConsumerRecord<byte[], byte[]> record : records) out.putLong(record.timestamp());
+    for (ConsumerRecord<byte[], byte[]> record : records) out.putInt(lengthOrNull(record.value()));
+    for (ConsumerRecord<byte[], byte[]> record : records) out.putInt(lengthOrNull(record.key()));
+    for (ConsumerRecord<byte[], byte[]> record : records) out.put((byte) record.timestampType().id);
+    for (ConsumerRecord<byte[], byte[]> record : records) putUnlessNull(out, record.value());
+    for (ConsumerRecord<byte[], byte[]> record : records) putUnlessNull(out, record.key());
+    return out.put(headers).array();
+  }
+
+  /** For each header: row, length of its name, length of its value, name, value. */
+  private static byte[] headers(List<ConsumerRecord<byte[], byte[]>> records) {
+    long bound = 0;
+    for (ConsumerRecord<byte[], byte[]> record : records) {
+      bound += headerBound(record);
+    }
+    ByteBuffer out = littleEndian(bound);
+    for (int row = 0; row < records.size(); row++) {
+      for (Header header : records.get(row).headers()) {
+        byte[] name = header.key().getBytes(StandardCharsets.UTF_8);
+        out.putInt(row).putInt(name.length).putInt(lengthOrNull(header.value())).put(name);
+        putUnlessNull(out, header.value());
+      }
+    }
+    return Arrays.copyOf(out.array(), out.position());
+  }
+
+  private static long headerBound(ConsumerRecord<byte[], byte[]> record) {
+    long bytes = 0;
+    for (Header header : record.headers()) {
+      bytes += HEADER_BYTES + (long) header.key().length() * UTF8_BYTES + length(header.value());
+    }
+    return bytes;
+  }
+
+  private static ByteBuffer littleEndian(long bytes) {
+    return ByteBuffer.allocate(Math.toIntExact(bytes)).order(ByteOrder.LITTLE_ENDIAN);
+  }
+
+  private static int length(byte[] bytes) {
+    return bytes == null ? 0 : bytes.length;
+  }
+
+  private static int lengthOrNull(byte[] bytes) {
+    return bytes == null ? -1 : bytes.length;
+  }
+
+  private static void putUnlessNull(ByteBuffer out, byte[] bytes) {
+    if (bytes != null) {
+      out.put(bytes);
+    }
+  }
+
+  @Override
+  public void onCommit(Map<TopicPartition, OffsetAndMetadata> offsets) {}
+
+  @Override
+  public void close() {}
+
+  @Override
+  public void configure(Map<String, ?> configs) {}
+}
