@@ -86,4 +86,4 @@ class FlinkRun:
         if self.bounded:
             return [*flags, "--shutdown_sources_after_idle_ms=0"]  # else a source read to its end idles for ever
         # else every record that KafkaIO reads updates every metric; a job that ends fails without them (docs/facts.md)
-        return [*flags, "--disable_metrics"]
+        return [*flags, "--disable_metrics", "--beam_plugins=transforms.silent_bundles"]
