@@ -39,7 +39,7 @@ def listen(bootstrap_servers: str, raw: str, prefix: str, begin_ns: int, until_s
         messages += consumer.consume(1_000, timeout=0)
         now = time.time_ns()
         for message in messages if now >= begin_ns else ():
-            topic, value = message.topic(), message.value()
+            topic, value = message.topic(), message.value() or b""
             if topic == unique:
                 found.unique.setdefault(value, now)
             elif topic == bars:

@@ -30,9 +30,8 @@ def by_checkpoint(sent: Ns, ms: Ms, starts_ms: Iterable[int]) -> list[str]:
     """What was due within half a second after a checkpoint started (ms since the Unix epoch), and the rest."""
     starts = np.array(sorted(starts_ms), np.int64)
     newest = np.searchsorted(starts, sent // 1_000_000, "right") - 1
-    near = np.zeros(len(sent), np.bool_)
-    if len(starts):
-        near = (newest >= 0) & (sent // 1_000_000 - starts[newest] < _NEAR_MS)
+    since_ms = sent // 1_000_000 - np.append(starts, 0)[newest]  # 0: none had started yet
+    near = since_ms < _NEAR_MS
     return [
         line(f"  due within {_NEAR_MS} ms after one of {len(starts)} checkpoints started", ms[near]),
         line("  due at other times", ms[~near]),

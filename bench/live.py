@@ -37,23 +37,25 @@ class Sample:
 
 
 def measure(places: Endpoints, options: LiveOptions, seconds: float) -> list[Sample]:
-    """A sample a second, from the first record out for so long, or until the topic has ended."""
+    """A sample a second, from the first record out for at least so long, or until the topic has ended."""
     watch = Watch(places.bootstrap_servers, options.topic, options.outputs.topic_prefix, options.config.intervals_s)
     series: list[Sample] = []
     with running(places, options):
         submitted = time.monotonic()
-        while not series or series[-1].at - series[0].at < seconds:
+        while True:
             counts = watch.counts()
             out = counts.unique + counts.late + counts.rejects
             if out:
                 series.append(Sample(counts.at, out, cpu_seconds(places.state_dir)))
             elif time.monotonic() - submitted > _START_S:
                 raise SystemExit(f"nothing came out within {_START_S:.0f} s")
-            moving = [sample for sample in series if sample.out < out]
-            if series and series[-1].at - series[len(moving)].at > _SILENT_S:
-                return series[: len(moving) + 1]
+            before = sum(sample.out < out for sample in series)  # the newest change is the sample after these
+            if series and series[-1].at - series[before].at > _SILENT_S:
+                return series[: before + 1]
+            # in a silence it is not yet known whether the job is held up or the topic has ended
+            if len(series) == before + 1 and series[-1].at - series[0].at >= seconds:
+                return series
             time.sleep(1.0)
-    return series
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,8 @@ def report(series: list[Sample], warm_up: float, seconds: float) -> Figures:
     found, lasted = figures(series, warm_up), series[-1].at - series[0].at
     if lasted < warm_up + seconds - 2:
         had = "the warm-up is in the figures" if lasted <= warm_up + 2 else "the figures are of what there was"
-        print(
-            f"THE TOPIC ENDED {lasted:.0f} s after the first record out, and {warm_up:.0f} + {seconds:.0f} were asked"
-        )
-        print(f"  for: {had}; give it more --events")
+        print(f"THE TOPIC ENDED {lasted:.0f} s after the first record out, not after {warm_up:.0f} + {seconds:.0f} s:")
+        print(f"  {had}; give it more --events")
     print(f"{found.rate:,.0f} events/s over {found.seconds:.0f} s; CPU us an event: {parts(found.cpu_us)}")
     return found
 
