@@ -6,6 +6,7 @@ The other revision gets this checkout's bench/, so that both are measured by the
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -38,6 +39,7 @@ def checkout(revision: str) -> Iterator[Path]:
     with TemporaryDirectory(prefix="horizon-against-") as scratch:
         root = Path(scratch, "checkout")
         git = ("git", "-C", str(_HERE), "worktree")
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # else it would leave the worktree and a run behind
         subprocess.run((*git, "add", "--quiet", "--detach", str(root), revision), check=True)
         try:
             shutil.rmtree(root / "bench", ignore_errors=True)
