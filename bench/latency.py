@@ -1,30 +1,31 @@
-"""Latency of the live job: produce -> unique event on its topic, and window end + grace -> 1 s bar on its topic.
+"""Latency of the live job: due -> unique event on its topic, and window end + grace -> 1 s bar on its topic.
 
     python -m bench.latency --rate 20000 --bundle-ms 5
 
-A process of its own publishes in real time and notes when its client had taken each record; this one notes when the
-record can be read from the input topic (the broker alone, for comparison) and when the event can be read from the
-output topic. Both look at the same clock.
+A process of its own publishes in real time, each record at its log time; this one notes when the record can be read
+from the input topic (the broker alone, for comparison) and when the event can be read from the output topic. Both look
+at the same clock. A delay counts from the time at which the record was due, not from when the client took it: a
+generator that is held up by a slow system would else ask less of it. By how much it was behind is told beside.
 """
 
 import argparse
 import multiprocessing
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from confluent_kafka import Consumer, TopicPartition
 
-from bench.load import conditions, make_topics, market, stack_at
+from bench.arrivals import Arrivals, checkpoint_starts, listen
+from bench.delays import Ns, by_checkpoint, by_tenth, line
+from bench.load import conditions, in_real_time, make_topics, market, stack_at
 from pipelines.outputs import Outputs
 from runners.beacons import Beacons
 from runners.live import LiveOptions, running
-from runners.log import Log
 from runners.publish import Published, publish_batches
-from schemas import avro
-from transforms.decode import BEACON_HEADER
+
+_AHEAD_US = 5_000_000  # the market starts so long after the generator was asked for
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,13 @@ class Load:
     events: int
     rate: float
     start_us: int
-    notes: Path  # nanoseconds since the epoch, one a record in the order of publishing
+    warm_up_s: float
+    notes: Path  # when the client had taken each record, nanoseconds since the epoch, in the order of publishing
+
+    @property
+    def begin_ns(self) -> int:
+        """The first moment that is measured, since the epoch."""
+        return self.start_us * 1_000 + round(self.warm_up_s * 1e9)
 
 
 def publish(load: Load) -> None:
@@ -50,85 +57,35 @@ def publish(load: Load) -> None:
         done = progress.records
 
     source = market(load.events, load.rate, load.start_us)
-    batches = (batch.to_publish(paced_from_us=load.start_us) for batch in source.batches())
-    wait_s = load.start_us / 1e6 - time.time()
-    time.sleep(max(wait_s, 0))
-    publish_batches(load.bootstrap_servers, load.topic, batches, on_progress=note)
+    publish_batches(load.bootstrap_servers, load.topic, in_real_time(source), on_progress=note)
 
 
-@dataclass
-class Arrivals:
-    """When values were first readable, nanoseconds since the epoch."""
-
-    raw: dict[bytes, int] = field(default_factory=dict)
-    unique: dict[bytes, int] = field(default_factory=dict)
-    bars: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # key -> (window end in us, arrival)
-
-
-def listen(load: Load, prefix: str, until_s: float) -> Arrivals:
-    """Read the input topic and both output topics until then (seconds of the monotonic clock)."""
-    unique, bars = f"{prefix}.events.unique", f"{prefix}.bars.1s"
-    consumer = Consumer(
-        {
-            "bootstrap.servers": load.bootstrap_servers,
-            "group.id": prefix,
-            "enable.auto.commit": False,
-            "auto.offset.reset": "latest",
-            "fetch.wait.max.ms": 5,
-            "fetch.min.bytes": 65_536,  # else the broker answers each batch by itself and takes half a core for it
-        }
-    )
-    consumer.assign(
-        [
-            TopicPartition(topic, partition)
-            for topic in (load.topic, unique, bars)
-            for partition in Log(load.bootstrap_servers, topic).partitions()
-        ]
-    )
-    found = Arrivals()
-    while time.monotonic() < until_s:
-        messages = consumer.consume(1_000, timeout=0.05)
-        now = time.time_ns()
-        for message in messages:
-            topic, value = message.topic(), message.value()
-            if topic == unique:
-                found.unique.setdefault(value, now)
-            elif topic == bars:
-                row = avro.decode(value)[1]
-                found.bars.setdefault(message.key(), (round(row["window_end"].timestamp() * 1e6), now))
-            elif not any(key == BEACON_HEADER for key, _ in message.headers() or ()):
-                found.raw.setdefault(value, now)
-    consumer.close()
-    return found
+def due_times(load: Load) -> tuple[Ns, dict[bytes, int]]:
+    """When each record was due, in the order of publishing, and that of each measured event that must come out."""
+    columns, must, latest = [], dict[bytes, int](), 0
+    for batch in market(load.events, load.rate, load.start_us).batches():
+        # nothing overtakes: a record is due when those before it are
+        due = np.maximum(np.maximum.accumulate(batch.log_time_ms) * 1_000_000, latest)
+        latest = int(due[-1])
+        columns.append(due)
+        for row in np.flatnonzero(batch.unique & (due >= load.begin_ns)).tolist():
+            must[batch.values[row]] = int(due[row])
+    return np.concatenate(columns), must
 
 
-def line(name: str, ms: np.ndarray) -> str:
-    """p50, p90, p99 of a column of milliseconds."""
-    if not len(ms):
-        return f"{name}: nothing arrived"
-    p50, p90, p99 = np.percentile(ms, (50, 90, 99))
-    return f"{name}: p50 {p50:.1f} ms, p90 {p90:.1f} ms, p99 {p99:.1f} ms ({len(ms):,})"
-
-
-def report(load: Load, found: Arrivals, grace_us: int, warm_up_s: float) -> None:
-    """The figures of what was published after the warm-up; a copy counts from its original."""
+def report(load: Load, found: Arrivals, grace_us: int, checkpoints_ms: set[int]) -> None:
+    """The figures of what was due after the warm-up."""
+    due, must = due_times(load)
     taken = np.memmap(load.notes, np.int64, "r", shape=(load.events,))
-    begin = load.start_us * 1_000 + round(warm_up_s * 1e9)
-    sent: dict[bytes, int] = {}
-    values = (value for batch in market(load.events, load.rate, load.start_us).batches() for value in batch.values)
-    for value, at in zip(values, taken.tolist(), strict=True):
-        sent.setdefault(value, at)
-    for name, arrived in (
-        ("produce -> input topic (the broker alone)", found.raw),
-        ("produce -> unique", found.unique),
-    ):
-        delays = [at - sent[value] for value, at in arrived.items() if sent[value] >= begin]
-        print(line(name, np.array(delays) / 1e6))
+    print(line("the generator behind its own schedule", (taken - due)[due >= load.begin_ns] / 1e6))
+    for name, arrived in (("due -> input topic (the broker alone)", found.raw), ("due -> unique", found.unique)):
+        sent = np.array([must[value] for value in arrived if value in must], np.int64)
+        ms = (np.array([at for value, at in arrived.items() if value in must], np.int64) - sent) / 1e6
+        print("\n".join((line(name, ms), *by_tenth(sent, ms), *by_checkpoint(sent, ms, checkpoints_ms))))
     end_us = load.start_us + round(load.events / load.rate * 1e6)
-    late = [at / 1e3 - (end + grace_us) for end, at in found.bars.values() if begin / 1e3 <= end <= end_us]
+    late = [at / 1e3 - (end + grace_us) for end, at in found.bars.values() if load.begin_ns / 1e3 <= end <= end_us]
     print(line("window end + grace -> 1 s bar", np.array(late) / 1e3))
-    missing = sum(1 for value, at in sent.items() if at >= begin and value not in found.unique)
-    print(f"{missing:,} of {len(sent):,} events not on the unique topic (late ones are not, by the rules)")
+    print(f"{len(must.keys() - found.unique.keys()):,} of {len(must):,} unique events not on their topic")
 
 
 def main() -> None:
@@ -136,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=20_000)
     parser.add_argument("--seconds", type=float, default=60, help="measured, after the warm-up")
-    parser.add_argument("--warm-up", type=float, default=30, help="seconds published before")
+    parser.add_argument("--warm-up", type=float, default=120, help="seconds published before")
     parser.add_argument("--parallelism", type=int, default=1)
     parser.add_argument("--bundle-ms", type=int, default=5)
     parser.add_argument("--no-files", action="store_true")
@@ -145,28 +102,29 @@ def main() -> None:
     print(conditions())
     with stack_at(asked.state_dir) as places, TemporaryDirectory() as scratch:
         name = f"bench{time.time_ns() // 1_000_000}"
-        make_topics(places.bootstrap_servers, f"{name}.raw", name)
+        servers, raw = places.bootstrap_servers, f"{name}.raw"
+        make_topics(servers, raw, name)
+        files = None if asked.no_files else f"{scratch}/files"
         options = replace(
-            LiveOptions(topic=f"{name}.raw", group=name, parallelism=asked.parallelism, bundle_ms=asked.bundle_ms),
-            outputs=Outputs(
-                files_root=None if asked.no_files else f"{scratch}/files",
-                bootstrap_servers=places.bootstrap_servers,
-                topic_prefix=name,
-            ),
+            LiveOptions(topic=raw, group=name, parallelism=asked.parallelism, bundle_ms=asked.bundle_ms),
+            outputs=Outputs(files_root=files, bootstrap_servers=servers, topic_prefix=name),
         )
         events = round(asked.rate * (asked.warm_up + asked.seconds))
         notes = Path(scratch, "taken")
         np.memmap(notes, np.int64, "w+", shape=(events,)).flush()
-        with running(places, options) as job, Beacons(places.bootstrap_servers, f"{name}.raw"):
-            start_us = time.time_ns() // 1_000 + 3_000_000
-            load = Load(places.bootstrap_servers, f"{name}.raw", events, asked.rate, start_us, notes)
+        with running(places, options) as job, Beacons(servers, raw):
+            start_us = time.time_ns() // 1_000 + _AHEAD_US
+            load = Load(servers, raw, events, asked.rate, start_us, asked.warm_up, notes)
             publisher = multiprocessing.get_context("spawn").Process(target=publish, args=(load,))
             publisher.start()
-            found = listen(load, name, time.monotonic() + asked.warm_up + asked.seconds + 10)
+            with checkpoint_starts(places.flink_rest, job.job_id) as checkpoints_ms:
+                until_s = _AHEAD_US / 1e6 + asked.warm_up + asked.seconds + 10
+                found = listen(servers, raw, name, load.begin_ns, time.monotonic() + until_s)
             publisher.join()
-            job.stop(places.state_dir / "flink" / "savepoints")
+        if publisher.exitcode:
+            raise SystemExit("the generator failed; what it said is above")
         print(f"{asked.rate:,.0f} events/s, bundles of {asked.bundle_ms} ms, parallelism {asked.parallelism}")
-        report(load, found, options.config.cell.grace_us, asked.warm_up)
+        report(load, found, options.config.cell.grace_us, checkpoints_ms)
 
 
 if __name__ == "__main__":

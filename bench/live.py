@@ -1,17 +1,21 @@
-"""Throughput of the whole live job: a full topic read by Flink, files and topics written, counted on the output topic.
+"""Throughput of the whole live job: a full topic read by Flink, files and topics written, counted on the output topics.
 
-    python -m bench.live --events 6000000
+    python -m bench.live
+    python -m bench.live --against HEAD~1 --runs 3
 
-The topic is filled first, so that the generator takes no core while the job runs; then events a second are the unique
-events, late ones and rejects that came out, over the seconds in which the job was running at full rate.
+The topic is filled first, so that the generator takes no core while the job runs. Two minutes from the first record out
+are warm-up: the JVMs' second compiler takes a core for the first of them. Then events a second are the unique events,
+late ones and rejects that come out, and CPU microseconds an event are of the same time. The job is then cancelled.
 """
 
 import argparse
+import json
 import shutil
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.against import against
 from bench.load import conditions, make_topics, market, preload, stack_at
 from bench.processes import cpu_seconds
 from pipelines.outputs import Outputs
@@ -19,84 +23,141 @@ from runners.live import LiveOptions, running
 from runners.stack import Endpoints
 from runners.watch import Watch
 
-_WARM_UP_S = 20.0
+_SILENT_S = 15.0  # nothing more has come out for so long: the topic has ended
+_START_S = 120.0
 
 
-def measure(places: Endpoints, options: LiveOptions) -> list[tuple[float, int]]:
-    """(seconds, records accounted for on the output topics) about once a second until all have come out."""
+@dataclass(frozen=True)
+class Sample:
+    """What had come out, and what each process had used, at one moment."""
+
+    at: float  # seconds of a clock that only runs forward
+    out: int  # records on the topics of unique events, late ones and rejects
+    cpu: dict[str, float]  # CPU seconds by process
+
+
+def measure(places: Endpoints, options: LiveOptions, seconds: float) -> list[Sample]:
+    """A sample a second, from the first record out for at least so long, or until the topic has ended."""
     watch = Watch(places.bootstrap_servers, options.topic, options.outputs.topic_prefix, options.config.intervals_s)
-    series: list[tuple[float, int]] = []
+    series: list[Sample] = []
     with running(places, options):
-        last_change = time.monotonic()
+        submitted = time.monotonic()
         while True:
             counts = watch.counts()
             out = counts.unique + counts.late + counts.rejects
-            if not series or out != series[-1][1]:
-                last_change = time.monotonic()
-            series.append((counts.at, out))
-            if time.monotonic() - last_change > (15 if series[-1][1] else 120):
+            if out:
+                series.append(Sample(counts.at, out, cpu_seconds(places.state_dir)))
+            elif time.monotonic() - submitted > _START_S:
+                raise SystemExit(f"nothing came out within {_START_S:.0f} s")
+            before = sum(sample.out < out for sample in series)  # the newest change is the sample after these
+            if series and series[-1].at - series[before].at > _SILENT_S:
+                return series[: before + 1]
+            # in a silence it is not yet known whether the job is held up or the topic has ended
+            if len(series) == before + 1 and series[-1].at - series[0].at >= seconds:
                 return series
             time.sleep(1.0)
 
 
-def main() -> None:
-    """Run it and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=6_000_000)
-    parser.add_argument("--rate", type=float, default=100_000, help="events a second of event time")
-    parser.add_argument("--parallelism", type=int, default=2)
-    parser.add_argument("--bundle-ms", type=int, default=LiveOptions().bundle_ms)
-    parser.add_argument("--checkpoint-ms", type=int, default=LiveOptions().checkpoint_ms)
-    parser.add_argument("--shards", type=int, default=LiveOptions().config.cell.shards)
-    parser.add_argument("--no-files", action="store_true")
-    parser.add_argument("--topic", help="a topic that was filled before")
-    parser.add_argument("--state-dir", type=Path, help="a stack that runs; default: one of its own")
-    asked = parser.parse_args()
+@dataclass(frozen=True)
+class Figures:
+    """Of the measured time."""
+
+    rate: float  # events a second
+    seconds: float
+    cpu_us: dict[str, float]  # microseconds an event, by process
+
+
+def figures(series: list[Sample], warm_up: float) -> Figures:
+    """What came out after the warm-up (seconds); over all that there is when the topic ended in it."""
+    steady = [sample for sample in series if sample.at - series[0].at >= warm_up]
+    first, last = (steady if len(steady) > 1 else series)[0], series[-1]
+    seconds, events = last.at - first.at, last.out - first.out
+    if not events:
+        raise SystemExit("the topic ended within a second; give it more --events")
+    cpu = {part: (used - first.cpu.get(part, 0.0)) / events * 1e6 for part, used in last.cpu.items()}
+    return Figures(events / seconds, seconds, cpu)
+
+
+def report(series: list[Sample], warm_up: float, seconds: float) -> Figures:
+    """Print the rate of each 10 s and the figures, and say when the time was not what was asked for."""
+    for one, later in zip(series[:-10:10], series[10::10], strict=False):
+        print(f"  {one.at - series[0].at:6.1f} s  {(later.out - one.out) / (later.at - one.at):10,.0f}/s")
+    found, lasted = figures(series, warm_up), series[-1].at - series[0].at
+    if lasted < warm_up + seconds - 2:
+        had = "the warm-up is in the figures" if lasted <= warm_up + 2 else "the figures are of what there was"
+        print(f"THE TOPIC ENDED {lasted:.0f} s after the first record out, not after {warm_up:.0f} + {seconds:.0f} s:")
+        print(f"  {had}; give it more --events")
+    print(f"{found.rate:,.0f} events/s over {found.seconds:.0f} s; CPU us an event: {parts(found.cpu_us)}")
+    return found
+
+
+def parts(cpu_us: dict[str, float]) -> str:
+    """Each process that used any."""
+    return ", ".join(f"{part} {used:.1f}" for part, used in sorted(cpu_us.items()) if used > 0.05)
+
+
+def options_of(asked: argparse.Namespace, name: str, places: Endpoints) -> LiveOptions:
+    """The job; an option that was not given is left at what the checkout has as its default."""
+    given = {key: getattr(asked, key) for key in ("bundle_ms", "checkpoint_ms") if getattr(asked, key) is not None}
+    files = None if asked.no_files else str(places.state_dir / name)
+    outputs = Outputs(files_root=files, bootstrap_servers=places.bootstrap_servers, topic_prefix=name)
+    topic = asked.topic or f"{name}.raw"
+    options = LiveOptions(topic=topic, group=name, parallelism=asked.parallelism, outputs=outputs, **given)
+    if asked.shards is None:
+        return options
+    return replace(options, config=replace(options.config, cell=replace(options.config.cell, shards=asked.shards)))
+
+
+def one(asked: argparse.Namespace) -> Figures:
+    """One run."""
     print(conditions())
     with stack_at(asked.state_dir) as places:
         name = f"bench{time.time_ns() // 1_000_000}"
-        topic = asked.topic or f"{name}.raw"
-        make_topics(places.bootstrap_servers, topic, name)
+        options = options_of(asked, name, places)
+        make_topics(places.bootstrap_servers, options.topic, name)
         if not asked.topic:
             source = market(asked.events, asked.rate, time.time_ns() // 1_000 - 3_600_000_000)
-            seconds = preload(places.bootstrap_servers, topic, source)
-            print(f"filled {topic} with {asked.events:,} records at {asked.events / seconds:,.0f}/s")
-        root = places.state_dir / name
-        options = LiveOptions(topic=topic, group=name, parallelism=asked.parallelism, bundle_ms=asked.bundle_ms)
-        options = replace(
-            options,
-            checkpoint_ms=asked.checkpoint_ms,
-            config=replace(options.config, cell=replace(options.config.cell, shards=asked.shards)),
-            outputs=Outputs(
-                files_root=None if asked.no_files else str(root),
-                bootstrap_servers=places.bootstrap_servers,
-                topic_prefix=name,
-            ),
-        )
-        before = cpu_seconds(places.state_dir)
-        series = measure(places, options)
-        after = cpu_seconds(places.state_dir)
-        shutil.rmtree(root, ignore_errors=True)
-    report(series, {part: after[part] - before.get(part, 0.0) for part in after})
+            seconds = preload(places.bootstrap_servers, options.topic, source)
+            print(
+                f"filled {options.topic} with {asked.events:,} records at {asked.events / seconds:,.0f}/s", flush=True
+            )
+        series = measure(places, options, asked.warm_up + asked.seconds)
+        shutil.rmtree(places.state_dir / name, ignore_errors=True)
+    return report(series, asked.warm_up, asked.seconds)
 
 
-def report(series: list[tuple[float, int]], cpu: dict[str, float]) -> None:
-    """The rate of each 10 s and over the whole, from the first record after the warm-up to the last."""
-    total = series[-1][1]
-    began = next(at for at, out in series if out)
-    done = next(at for at, out in series if out == total)
-    steady = [(at, out) for at, out in series if began + _WARM_UP_S <= at <= done] or [
-        (at, out) for at, out in series if began <= at <= done
-    ]
-    for (at, out), (later, more) in zip(series[:-10:10], series[10::10], strict=False):
-        print(f"  {at - series[0][0]:6.1f} s  {(more - out) / (later - at):10,.0f}/s")
-    (first_at, first), (last_at, last) = steady[0], steady[-1]
-    print(f"{total:,} records out in {done - began:.1f} s from the first one on: {total / (done - began):,.0f}/s")
-    if last_at > first_at:
-        print(f"after the warm-up: {(last - first) / (last_at - first_at):,.0f}/s over {last_at - first_at:.0f} s")
-    print(
-        "CPU seconds: " + ", ".join(f"{part} {seconds:.0f}" for part, seconds in sorted(cpu.items()) if seconds > 0.5)
-    )
+def arguments() -> argparse.ArgumentParser:
+    """The options of one run, and of runs against another revision."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=24_000_000, help="on the topic; more than comes out in the time")
+    parser.add_argument("--warm-up", type=float, default=120, help="seconds, from the first record out")
+    parser.add_argument("--seconds", type=float, default=120, help="measured, after the warm-up")
+    parser.add_argument("--rate", type=float, default=100_000, help="events a second of event time")
+    parser.add_argument("--parallelism", type=int, default=1)
+    parser.add_argument("--bundle-ms", type=int)
+    parser.add_argument("--checkpoint-ms", type=int)
+    parser.add_argument("--shards", type=int)
+    parser.add_argument("--no-files", action="store_true")
+    parser.add_argument("--topic", help="a topic that was filled before")
+    parser.add_argument("--state-dir", type=Path, help="a stack that runs; default: one of its own")
+    parser.add_argument("--figures", type=Path, help="write the figures there too, as JSON")
+    parser.add_argument("--against", metavar="REV", help="in turns with that revision, each on stacks of its own")
+    parser.add_argument("--runs", type=int, default=3, help="of each, with --against")
+    return parser
+
+
+def main() -> None:
+    """Run it and print the figures."""
+    parser = arguments()
+    asked = parser.parse_args()
+    if asked.against:
+        if asked.state_dir or asked.topic or asked.figures:
+            parser.error("--against has stacks, topics and figures of its own: no --state-dir, --topic or --figures")
+        against(asked.against, asked.runs, {**vars(asked), "against": None, "runs": None})
+        return
+    found = one(asked)
+    if asked.figures:
+        asked.figures.write_text(json.dumps(vars(found)))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from runners.publish import publish_batches
+from runners.publish import PublishBatch, publish_batches
 from runners.simulate import Market, MarketConfig
 from runners.stack import Endpoints, LocalStack, endpoints
 from runners.topic_specs import TopicSpec
@@ -40,6 +40,13 @@ def preload(bootstrap_servers: str, topic: str, source: Market) -> float:
     began = time.perf_counter()
     publish_batches(bootstrap_servers, topic, (batch.to_publish() for batch in source.batches()))
     return time.perf_counter() - began
+
+
+def in_real_time(source: Market) -> Iterator[PublishBatch]:
+    """The market, for `publish_batches`: each record is due at its log time by this machine's clock."""
+    began_us = time.time_ns() // 1_000  # taken when the first is asked for, from which publish_batches counts
+    for batch in source.batches():
+        yield batch.to_publish(paced_from_us=began_us)
 
 
 @contextmanager

@@ -43,6 +43,11 @@ class FlinkRun:
             **run,
         )
 
+    @property
+    def workers(self) -> int:
+        """Python processes of a TaskManager: two a slot, so that reading and folding do not wait for one lock."""
+        return 2 * self.parallelism
+
     def flags(self) -> list[str]:
         """The pipeline options of this run."""
         flags = [
@@ -56,7 +61,8 @@ class FlinkRun:
             f"--files_to_stage={self.tiny_jar}",  # the cluster has the jars itself: nothing to upload
             f"--flink_conf_dir={self.flink_conf_dir}",
             f"--parallelism={self.parallelism}",
-            f"--sdk_worker_parallelism={self.parallelism}",  # a Python process a slot: one for all would share one lock
+            f"--sdk_worker_parallelism={self.workers}",
+            "--auto_watermark_interval=20",  # ms, of the source; 200 by default, and half of it waits in every bar
             f"--checkpointing_interval={self.checkpoint_ms}",
             "--externalized_checkpoints_enabled",
             "--retain_externalized_checkpoints_on_cancellation",
@@ -80,4 +86,4 @@ class FlinkRun:
         if self.bounded:
             return [*flags, "--shutdown_sources_after_idle_ms=0"]  # else a source read to its end idles for ever
         # else every record that KafkaIO reads updates every metric; a job that ends fails without them (docs/facts.md)
-        return [*flags, "--disable_metrics"]
+        return [*flags, "--disable_metrics", "--beam_plugins=transforms.silent_bundles"]

@@ -96,14 +96,14 @@ def assert_outputs_take(good: EventBatch | None, refused: Sequence[pa.RecordBatc
     """Topics and files take what decode and check let through, and give it back."""
     for batch in refused:
         _, messages = topics.rejects(batch, NAMES, lambda _: 12)
-        assert [avro.decode(message["value"])[1] for message in messages] == batch.to_pylist()
+        assert [avro.decode(message[0])[1] for message in messages] == batch.to_pylist()
     if good is None:
         return
     again = EventBatch.from_bytes(good.to_bytes())
     assert rows_by_place(again) == rows_by_place(good)
     late = late_rows(good, "beyond_horizon")
     _, messages = topics.late_events(late, NAMES, lambda _: 12)
-    decoded = [avro.decode(message["value"])[1] for message in messages]
+    decoded = [avro.decode(message[0])[1] for message in messages]
     np.testing.assert_equal(decoded, late.to_pylist())  # NaN equals NaN
     assert len(topics.unique_events(((0, 0), good), NAMES, lambda _: 12)[1]) == len(good)
     assert len(event_table([(good, np.arange(len(good)))])) == len(good)

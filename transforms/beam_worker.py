@@ -12,6 +12,10 @@ from apache_beam.runners.worker import statecache, statesampler
 from apache_beam.runners.worker.bundle_processor import FnApiUserStateContext
 from apache_beam.runners.worker.sdk_worker import _Future
 
+from transforms import beam_version
+
+beam_version.check(__name__)
+
 _ENTRY_BYTES: Final = 400  # what the cache needs for a key and its place
 
 

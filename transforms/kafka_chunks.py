@@ -14,7 +14,10 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
+from transforms import beam_version
 from transforms.kafka_record import JavaCoder
+
+beam_version.check(__name__)
 
 
 class _ChunkInput(bundle_processor.DataInputOperation):

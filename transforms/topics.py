@@ -1,12 +1,12 @@
 """Downstream topics: at least once, by an idempotent producer, acknowledged by all replicas before a bundle ends."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from schemas import avro
 from schemas.bar import BAR
@@ -21,10 +21,13 @@ from transforms.decode import with_header_ids
 from transforms.identity import shard_of
 from transforms.windows import ShardRecords
 
-Outgoing = tuple[str, list[dict[str, Any]]]  # (topic, messages as Producer.produce_batch takes them)
+Message = tuple[bytes, bytes, int]  # value, key, partition; a tuple, for one is made for each event
+Outgoing = tuple[str, list[Message]]  # the topic, and what goes there
 Encode = Callable[[Any, "TopicNames", Callable[[str], int]], Outgoing]
 
 _FLUSH_S: Final = 60.0
+_FULL_S: Final = 0.1  # how long to wait at a time for room in the producer's queue
+_BY_KEY: Final = -1  # librdkafka's word for a partition that the key decides
 _MAX_REJECT_BYTES: Final = 2_000_000  # of a value; runners/topics.toml gives md.rejects room for it and its headers
 INTERVAL_NAMES: Final = {1: "1s", 10: "10s", 60: "1m", 300: "5m", 3600: "1h"}
 
@@ -51,9 +54,7 @@ def unique_events(element: tuple[CellKey, EventBatch], names: TopicNames, partit
     homes = np.array([shard_of(pair, count) for pair in batch.instruments])[batch.rows["instrument"]].tolist()
     keys = np.stack([batch.rows["identity_hi"], batch.rows["identity_lo"]], axis=1).view("V16")[:, 0].tolist()
     values = with_header_ids(batch.values, batch.headers).to_numpy(zero_copy_only=False).tolist()
-    return names.unique, [
-        {"value": value, "key": key, "partition": home} for value, key, home in zip(values, keys, homes, strict=True)
-    ]
+    return names.unique, list(zip(values, keys, homes, strict=True))
 
 
 def bars(element: ShardRecords, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
@@ -89,10 +90,10 @@ def _encoded(
     batch: pa.RecordBatch,
     key: Callable[[dict[str, Any]], str],
     fit: Callable[[dict[str, Any]], dict[str, Any]] = dict,
-) -> list[dict[str, Any]]:
+) -> list[Message]:
     rows = [fit(row) for row in record.rows(batch)]
     encoded = avro.encode(record, rows)
-    return [{"key": key(row).encode(), "value": value} for row, value in zip(rows, encoded, strict=True)]
+    return [(value, key(row).encode(), _BY_KEY) for row, value in zip(rows, encoded, strict=True)]
 
 
 def _bar_key(row: dict[str, Any]) -> str:
@@ -125,17 +126,19 @@ class _Publish(beam.DoFn):
                 "message.max.bytes": 2 * _MAX_REJECT_BYTES,  # 1 MB by default: a larger reject would stop the stream
                 "queue.buffering.max.messages": 1_000_000,
                 "delivery.report.only.error": True,
+                "on_delivery": self._delivered,
             }
         )
 
     def process(self, element: Any) -> None:
         topic, messages = self._encode(element, self._names, self._partitions)
-        while messages:
-            if self._producer.produce_batch(topic, messages, on_delivery=self._delivered) == len(messages):
-                break
-            messages = [message for message in messages if "_error" in message]
-            self._check(messages)
-            self._producer.poll(0.1)  # the queue is full: let it drain
+        produce = self._producer.produce  # a quarter cheaper than produce_batch, which takes dicts
+        for message in messages:
+            value, key, partition = message
+            try:
+                produce(topic, value, key, partition)
+            except BufferError:
+                self._produce_when_there_is_room(topic, message)
 
     def finish_bundle(self) -> None:
         left = self._producer.flush(_FLUSH_S)
@@ -147,16 +150,19 @@ class _Publish(beam.DoFn):
     def teardown(self) -> None:
         self._producer.flush(1.0)
 
-    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+    def _delivered(self, error: KafkaError | None, _: Any) -> None:
         if error is not None:
             self._errors.append(error)
 
-    def _check(self, messages: Sequence[dict[str, Any]]) -> None:
-        """Raise what is not a full queue."""
-        for message in messages:
-            error = message.pop("_error")
-            if isinstance(error, KafkaError) and error.code() != KafkaError._QUEUE_FULL:
-                raise KafkaException(error)
+    def _produce_when_there_is_room(self, topic: str, message: Message) -> None:
+        """The queue is full: let it drain until it takes the message."""
+        while True:
+            self._producer.poll(_FULL_S)
+            try:
+                self._producer.produce(topic, *message)
+            except BufferError:
+                continue
+            return
 
     def _partitions(self, topic: str) -> int:
         if topic not in self._partition_counts:

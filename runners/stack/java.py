@@ -35,7 +35,6 @@ class Jvm:
             *(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED),
             "-XX:+ExitOnOutOfMemoryError",  # half a process is worse than none: the rest waits for it for ever
             "-XX:-UsePerfData",
-            "-XX:TieredStopAtLevel=1",  # the second compiler takes a core for the first minutes (docs/facts.md)
             f"-Djava.io.tmpdir={self.temp_dir}",
             "-Djava.net.preferIPv4Stack=true",
             "-Dorg.slf4j.simpleLogger.showDateTime=true",

@@ -28,5 +28,5 @@ def test_received_at_that_no_calendar_has_is_unknown_and_stops_no_late_event(rec
     log = Log()
     log.add(trade(received_at=received_at))
     _, messages = late_events(late_rows(events(log), "beyond_horizon"), TopicNames(), lambda _: 12)
-    (row,) = [avro.decode(message["value"])[1] for message in messages]
+    (row,) = [avro.decode(message[0])[1] for message in messages]
     assert row["received_at"] == (utc(received_at) if kept else None)

@@ -1,7 +1,10 @@
 """Messages of the output topics, decoded as a consumer would."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from schemas import avro
 from schemas.bar import BAR
@@ -39,14 +42,14 @@ def test_unique_events_are_as_sent_keyed_by_identity_and_together_by_instrument(
     batch = events(log)
     topic, messages = topics.unique_events(((0, 0), batch), NAMES, twelve)
     assert topic == "md.events.unique"
-    assert [message["value"] for message in messages[::2]] == [log.records[0].value, log.records[2].value]
-    sent = MarketDataEvent.FromString(messages[1]["value"])
+    assert [message[0] for message in messages[::2]] == [log.records[0].value, log.records[2].value]
+    sent = MarketDataEvent.FromString(messages[1][0])
     assert (sent.event_id, sent.symbol) == ("h1", "B")
-    words = [message["key"] for message in messages]
+    words = [message[1] for message in messages]
     assert [int.from_bytes(word[:8], "little") for word in words] == batch.rows["identity_hi"].tolist()
     assert [int.from_bytes(word[8:], "little") for word in words] == batch.rows["identity_lo"].tolist()
-    assert messages[0]["partition"] == messages[2]["partition"]
-    assert all(0 <= message["partition"] < 12 for message in messages)
+    assert messages[0][2] == messages[2][2]
+    assert all(0 <= message[2] < 12 for message in messages)
 
 
 def test_bars_decode_to_their_rows_and_are_keyed_by_bar() -> None:
@@ -55,8 +58,8 @@ def test_bars_decode_to_their_rows_and_are_keyed_by_bar() -> None:
     bars = bar_batch(T0_US // 1_000_000, folded, np.arange(2), 1)
     topic, messages = topics.bars((0, bars), NAMES, twelve)
     assert topic == "md.bars.1s"
-    assert [avro.decode(message["value"]) for message in messages] == [(BAR, row) for row in bars.to_pylist()]
-    assert [message["key"] for message in messages] == [f"binance|{s}|1|{T0_US}".encode() for s in "AB"]
+    assert [avro.decode(message[0]) for message in messages] == [(BAR, row) for row in bars.to_pylist()]
+    assert [message[1] for message in messages] == [f"binance|{s}|1|{T0_US}".encode() for s in "AB"]
 
 
 def test_stats_decode_to_their_rows_and_are_keyed_by_stat() -> None:
@@ -67,18 +70,18 @@ def test_stats_decode_to_their_rows_and_are_keyed_by_stat() -> None:
     stats = stat_batch(T0_US // 1_000_000, fold(NONE, batch.instruments, batch.rows, 500_000), np.arange(2), 1)
     topic, messages = topics.stats((0, stats), NAMES, twelve)
     assert topic == "md.stats"
-    assert [avro.decode(message["value"]) for message in messages] == [(STAT, row) for row in stats.to_pylist()]
+    assert [avro.decode(message[0]) for message in messages] == [(STAT, row) for row in stats.to_pylist()]
     keys = {f"{kind}|binance|A|1|{T0_US}".encode() for kind in ("book", "ticker")}
-    assert {message["key"] for message in messages} == keys
+    assert {message[1] for message in messages} == keys
 
 
 def test_late_events_decode_to_their_rows() -> None:
     late = late_rows(events(log_of_three()), "beyond_horizon")
     topic, messages = topics.late_events(late, NAMES, twelve)
     assert topic == "md.late"
-    assert [avro.decode(message["value"]) for message in messages] == [(LATE, row) for row in late.to_pylist()]
+    assert [avro.decode(message[0]) for message in messages] == [(LATE, row) for row in late.to_pylist()]
     places = [b"md.events.raw|0|0", b"md.events.raw|0|1", b"md.events.raw|3|0"]
-    assert [message["key"] for message in messages] == places
+    assert [message[1] for message in messages] == places
 
 
 def test_rejects_decode_to_their_rows_with_null_and_binary_headers() -> None:
@@ -86,7 +89,7 @@ def test_rejects_decode_to_their_rows_with_null_and_binary_headers() -> None:
     refused = reject_rows(raw, np.arange(3), "cell", ["identity_conflict"] * 3, ["x" * 500] * 3)
     topic, messages = topics.rejects(refused, NAMES, twelve)
     assert topic == "md.rejects"
-    assert [avro.decode(message["value"]) for message in messages] == [(REJECT, row) for row in refused.to_pylist()]
+    assert [avro.decode(message[0]) for message in messages] == [(REJECT, row) for row in refused.to_pylist()]
     assert {len(row["detail"]) for row in refused.to_pylist()} == {200}
 
 
@@ -95,3 +98,58 @@ def test_rejects_decode_to_their_rows_with_null_and_binary_headers() -> None:
 )
 def test_topics_of_bars_are_named_by_interval_below_the_prefix(interval_s: int, name: str) -> None:
     assert TopicNames("x.y").bars(interval_s) == f"x.y.bars.{name}"
+
+
+class Broker:
+    """A producer whose queue holds `room` messages and is taken from by `poll` alone; it reports `error` at a flush."""
+
+    def __init__(self, room: int, error: KafkaError | None = None) -> None:
+        self.room, self.error = room, error
+        self.queue: list[tuple[Any, ...]] = []
+        self.taken: list[tuple[Any, ...]] = []
+
+    def __call__(self, settings: dict[str, Any]) -> "Broker":
+        self.delivered = settings["on_delivery"]
+        return self
+
+    def produce(self, topic: str, *message: Any) -> None:
+        if len(self.queue) == self.room:
+            raise BufferError
+        self.queue.append((topic, *message))
+
+    def poll(self, seconds: float) -> None:
+        self.taken += self.queue
+        self.queue = []
+
+    def flush(self, seconds: float) -> int:
+        self.poll(seconds)
+        if self.error is not None:
+            self.delivered(self.error, None)
+        return 0
+
+
+def publish(broker: Any, messages: list[topics.Message], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bundle with one element that becomes these messages."""
+    monkeypatch.setattr(topics, "Producer", broker)
+    step = topics._Publish("127.0.0.1:1", NAMES, lambda element, names, partitions: (names.late, element))
+    step.setup()
+    step.process(messages)
+    step.finish_bundle()
+
+
+def test_a_full_queue_is_waited_for_and_nothing_is_lost_or_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker, messages = Broker(room=3), [(b"value", b"%d" % n, n % 2) for n in range(10)]
+    publish(broker, messages, monkeypatch)
+    assert broker.taken == [("md.late", *message) for message in messages]
+
+
+def test_a_message_that_is_not_delivered_fails_the_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KafkaException, match="_MSG_TIMED_OUT"):
+        publish(Broker(3, KafkaError(KafkaError._MSG_TIMED_OUT)), [(b"value", b"key", 0)], monkeypatch)
+
+
+def test_a_message_that_the_client_refuses_fails_the_bundle() -> None:
+    step = topics._Publish("127.0.0.1:1", NAMES, lambda element, names, partitions: (names.late, element))
+    step.setup()
+    with pytest.raises(KafkaException, match="MSG_SIZE_TOO_LARGE"):
+        step.process([(bytes(5_000_000), b"key", 0)])
