@@ -81,7 +81,7 @@ def _common(key: StatKey, groups: Sequence[Group], grace_us: int) -> dict[str, A
         "last_event_time": utc(folded[-1].event.timestamp),
         "late_count": sum(record.lag_us > grace_us for record in folded),
         "duplicate_count": len(folded) - len(groups),
-        "version": len(folded),
+        "version": len(folded) + sum(group.conflicts for group in groups),
         "lineage": lineage_of(folded),
     }
 
