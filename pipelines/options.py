@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from transforms.cell import CellConfig
-from transforms.check import Limits
+from transforms.faults import Limits
 from transforms.sessions import SessionTimes
 from transforms.windows import Windowing
 

@@ -26,7 +26,7 @@ START = datetime(2021, 4, 17, 16, 43, tzinfo=UTC)
 
 def bar(number: int = 0, version: int = 1, symbol: str = "A-B", interval_s: int = 60, **fields: Any) -> dict[str, Any]:
     start = START + timedelta(seconds=interval_s * number)
-    price = Decimal(100 + number % 7)
+    price = 100.0 + number % 7
     return {
         "exchange": "x",
         "symbol": symbol,
@@ -41,6 +41,7 @@ def bar(number: int = 0, version: int = 1, symbol: str = "A-B", interval_s: int 
         "notional": Decimal(1),
         "vwap": None,
         "trade_count": version,
+        "zero_volume_count": 0,
         "buy_volume": Decimal(0),
         "sell_volume": Decimal(0),
         "first_event_time": start,
@@ -134,10 +135,10 @@ def test_svg_has_a_candle_and_a_volume_for_each_bar_and_none_for_a_gap() -> None
 @pytest.mark.parametrize(
     "fields",
     [
-        {"open": Decimal(5), "high": Decimal(5), "low": Decimal(5), "close": Decimal(5)},
+        dict.fromkeys(("open", "high", "low", "close"), 5.0),
         {"volume": Decimal(0)},
-        {name: Decimal("1e-9") for name in ("open", "high", "low", "close")},
-        {name: Decimal(10**9) for name in ("open", "high", "low", "close")},
+        dict.fromkeys(("open", "high", "low", "close"), 1e-18),
+        dict.fromkeys(("open", "high", "low", "close"), 1e15),
     ],
 )
 def test_flat_empty_tiny_and_huge_bars_can_be_drawn(fields: dict[str, Any], tmp_path: Path) -> None:

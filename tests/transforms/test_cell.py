@@ -147,7 +147,7 @@ def test_late_row_within_the_horizon_revises_the_bar() -> None:
 def test_late_copy_revises_the_bar_without_adding_to_the_sums() -> None:
     seen = played(Timeline().read(trade(0, 1)).clock(10 * S).read(trade(0, 1)).clock(20 * S))
     assert bars(seen) == [(1, 1), (1, 2)]
-    assert [str(row["volume"]) for what, _, row in seen if what == "bar"] == ["1.000000000"] * 2
+    assert [str(row["volume"]) for what, _, row in seen if what == "bar"] == ["1.000000000000000000"] * 2
 
 
 def test_record_read_again_gives_nothing() -> None:
