@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from transforms.cell import CellConfig
-from transforms.check import Limits
+from transforms.faults import Limits
 from transforms.sessions import Sessions, SessionTimes
 from transforms.window_kinds import Kind, Windowing, larger, sliding
 

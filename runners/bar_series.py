@@ -81,15 +81,15 @@ def last_of_each(rows: Iterable[dict[str, Any]], count: int) -> list[dict[str, A
     return [row for bars in series.values() for row in bars[max(0, len(bars) - count) :]]
 
 
-def plain(number: Decimal | None) -> str:
-    """A decimal without trailing zeros.
+def plain(number: Decimal | float | None) -> str:
+    """A number in digits, without an exponent and trailing zeros.
 
-    >>> plain(Decimal("1200.500000000"))
-    '1200.5'
+    >>> plain(Decimal("1200.500000000")), plain(1.234e-9)
+    ('1200.5', '0.000000001234')
     """
     if number is None:
         return "-"
-    text = f"{number:f}"
+    text = f"{Decimal(str(number)):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

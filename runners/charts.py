@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from runners.bar_series import plain
+
 _UP: Final = "#26a69a"
 _DOWN: Final = "#ef5350"
 _WIDTH, _HEIGHT, _VOLUME_HEIGHT, _LEFT, _TOP, _GAP, _BOTTOM = 1_200, 420, 110, 90, 16, 18, 34
@@ -28,6 +30,7 @@ def title_of(bars: Sequence[Bar]) -> str:
 
 def write_chart(file: Path, bars: Sequence[Bar]) -> None:
     """Write a chart in the format of the file's suffix; ValueError for another one, for no bars or for a mixture."""
+    bars = [bar for bar in bars if bar["open"] is not None]  # prints of size zero alone have no price
     if not bars:
         raise ValueError(f"{file}: no bars to draw")
     kinds = {(bar["exchange"], bar["symbol"], bar["interval_s"]) for bar in bars}
@@ -104,7 +107,7 @@ def _candle(bar: Bar, frame: _Frame) -> str:
     top, tall = frame.y(max(opened, closed)), max(abs(frame.y(opened) - frame.y(closed)), 1.0)
     middle, volume_y = left + width / 2, frame.volume_y(float(bar["volume"]))
     bottom = _TOP + _HEIGHT + _GAP + _VOLUME_HEIGHT
-    values = ", ".join(f"{name} {bar[name].normalize():f}" for name in ("open", "high", "low", "close", "volume"))
+    values = ", ".join(f"{name} {plain(bar[name])}" for name in ("open", "high", "low", "close", "volume"))
     tip = html.escape(f"{bar['window_start']:%H:%M:%S}: {values}, trades {bar['trade_count']}, {bar['status']}")
     return (
         f'<g class="bar" fill="{colour}" stroke="{colour}"><title>{tip}</title>'

@@ -30,7 +30,10 @@ class NewestBars:
             value = message.value()
             if message.error() or value is None:
                 continue
-            _, row = avro.decode(value)
+            try:
+                _, row = avro.decode(value)
+            except avro.UnknownSchemaError:  # a bar of another version
+                continue
             key = (row["exchange"], row["symbol"])
             before = self._newest.get(key)
             if before is None or (row["window_start"], row["version"]) > (before["window_start"], before["version"]):

@@ -21,7 +21,7 @@ from runners.simulate_flow import ROW, Flow, MarketConfig
 from schemas.event import SIDES
 from schemas.market_data_pb2 import EventType, MarketDataEvent
 from schemas.units import US_PER_MS, US_PER_S
-from transforms.check import Limits
+from transforms.faults import Limits
 
 __all__ = ["FaultConfig", "Market", "MarketConfig", "SimulatedBatch", "Truth"]
 

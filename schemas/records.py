@@ -8,10 +8,10 @@ from typing import Any, Final
 import pyarrow as pa
 
 TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
-PRICE: Final = pa.decimal128(19, 9)
-VOLUME: Final = pa.decimal128(38, 9)
-NOTIONAL: Final = pa.decimal128(38, 18)
-RATIO: Final = pa.decimal128(10, 9)
+PRICE: Final = pa.float64()
+RATIO: Final = pa.float64()
+VOLUME: Final = pa.decimal256(76, 18)
+NOTIONAL: Final = pa.decimal256(76, 36)
 FIXED16: Final = pa.binary(16)
 
 US_EPOCH: Final = "microseconds since the Unix epoch, UTC"
@@ -146,7 +146,7 @@ def _avro_type(name: str, kind: pa.DataType) -> Any:
         return _PRIMITIVES[kind]
     if kind == TIMESTAMP:
         return {"type": "long", "logicalType": "timestamp-micros"}
-    if pa.types.is_decimal128(kind):
+    if pa.types.is_decimal256(kind):
         return {"type": "bytes", "logicalType": "decimal", "precision": kind.precision, "scale": kind.scale}
     if pa.types.is_fixed_size_binary(kind):
         return {"type": "fixed", "name": type_name, "size": kind.byte_width}

@@ -12,8 +12,9 @@ STAT_KINDS: Final[tuple[StatKind, ...]] = get_args(StatKind)
 
 _EVENTS = "fold of the window's unique events of the kind"
 _BARS = "fold of the window's 1 s bars"
-_QUOTE = "quote currency per unit of base, exact in 1e-9"
-_BASE = "units of base, exact in 1e-9"
+_QUOTE = "quote currency per unit of base, the double that was sent"
+_BASE = "units of base, exact in 1e-18"
+_ZEROS = "session or sliding window of prints of size zero alone"
 _COMMON = {field.name: field for field in BAR.fields}
 
 
@@ -24,7 +25,7 @@ def _of(kinds: str, name: str, type: pa.DataType, meaning: str, unit: str, origi
 
 STAT: Final = Record(
     "Stat",
-    1,
+    2,
     "What one window of one instrument says beside its bar: ticker (prices of its tickers), book (its order-book level "
     "changes), sliding (its trades in a window that slides), session (its trades between two silences). Per "
     "(kind, exchange, symbol, interval_s, window_start) the highest version counts.",
@@ -47,9 +48,9 @@ STAT: Final = Record(
             "window; session: the trades",
         ),
         _COMMON["window_end"],
-        Field("event_count", pa.int64(), "unique events of the kind folded; of bars: trades", "events", _EVENTS),
-        Field("first_event_time", TIMESTAMP, "event time of the first event", US_EPOCH, _EVENTS),
-        Field("last_event_time", TIMESTAMP, "event time of the last event", US_EPOCH, _EVENTS),
+        Field("event_count", pa.int64(), "unique events of the kind folded; of bars: trade_count", "events", _EVENTS),
+        Field("first_event_time", TIMESTAMP, "event time of the first event", US_EPOCH, _EVENTS, _ZEROS),
+        Field("last_event_time", TIMESTAMP, "event time of the last event", US_EPOCH, _EVENTS, _ZEROS),
         _of(
             "ticker, session",
             "first_price",
@@ -57,10 +58,11 @@ STAT: Final = Record(
             "first price by (event time, sequence or id, offset)",
             _QUOTE,
             _EVENTS,
+            _ZEROS,
         ),
-        _of("ticker, session", "last_price", PRICE, "last price in that order", _QUOTE, _EVENTS),
-        _of("ticker, session", "min_price", PRICE, "lowest price", _QUOTE, _EVENTS),
-        _of("ticker, session", "max_price", PRICE, "highest price", _QUOTE, _EVENTS),
+        _of("ticker, session", "last_price", PRICE, "last price in that order", _QUOTE, _EVENTS, _ZEROS),
+        _of("ticker, session", "min_price", PRICE, "lowest price", _QUOTE, _EVENTS, _ZEROS),
+        _of("ticker, session", "max_price", PRICE, "highest price", _QUOTE, _EVENTS, _ZEROS),
         _of(
             "book",
             "best_bid",
@@ -83,8 +85,9 @@ STAT: Final = Record(
             "book",
             "spread",
             PRICE,
-            "best_ask - best_bid; below 0 where the book moved by more than its spread within the window",
-            _QUOTE,
+            "best_ask - best_bid, rounded once to the nearest double; below 0 where the book moved by more than its "
+            "spread within the window",
+            "quote currency per unit of base",
             _EVENTS,
             "one of the sides is missing",
         ),
@@ -94,7 +97,7 @@ STAT: Final = Record(
             "book",
             "depth_imbalance",
             RATIO,
-            "(bid_volume - ask_volume) / (bid_volume + ask_volume), rounded half-even to 1e-9",
+            "(bid_volume - ask_volume) / (bid_volume + ask_volume), rounded once to the nearest double",
             "1, from -1 to 1",
             _EVENTS,
             "both volumes are 0",
@@ -106,34 +109,47 @@ STAT: Final = Record(
             "notional",
             NOTIONAL,
             "sum of price x volume",
-            "quote currency, exact in 1e-18",
+            "quote currency, exact in 1e-36",
             _BARS,
         ),
         _of(
             "sliding, session",
             "vwap",
             PRICE,
-            "notional / volume, rounded half-even to 1e-9",
+            "notional / volume, rounded once to the nearest double",
             "quote currency per unit of base",
             _BARS,
             "volume is 0",
         ),
-        _of("sliding", "return_count", pa.int64(), "returns in return_volatility: 1 s bars less one", "returns", _BARS),
+        _of(
+            "sliding",
+            "return_count",
+            pa.int64(),
+            "returns in return_volatility: 1 s bars with prices, less one",
+            "returns",
+            _BARS,
+        ),
         _of(
             "sliding",
             "return_volatility",
             pa.float64(),
             "sample standard deviation sqrt(sum((r - m)^2) / (n - 1)) of the n simple returns r between seconds with "
             "trades that follow each other in the window, silent seconds between them or not: r = (c' - c) / c of the "
-            "closes c, c' as integers of 1e-9; m = sum(r) / n. Every quotient, difference, product and root is rounded "
+            "closes c, c' as decimals; m = sum(r) / n. Every quotient, difference, product and root is rounded "
             "once to the nearest double, half-even; every sum is exact and then rounded once",
             "1, not annualised",
             _BARS,
-            "fewer than 2 returns",
+            "fewer than 2 returns, or a close that is not above 0",
         ),
         _COMMON["late_count"],
         _COMMON["duplicate_count"],
-        Field("version", pa.int64(), "records folded: event_count + duplicate_count", "records", "cell step"),
+        Field(
+            "version",
+            pa.int64(),
+            "records folded: event_count + duplicate_count; of bars the prints of size zero too",
+            "records",
+            "cell step",
+        ),
         _COMMON["lineage"],
         Field("identity_digest", FIXED16, "order-free sum of the mixed identities of the events", "-", "cell step"),
     ),

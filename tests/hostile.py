@@ -12,9 +12,10 @@ from tests.oracle import Place, utc
 from tests.testing import Recorded, raw_batch
 from transforms import topics
 from transforms.batches import EventBatch
-from transforms.check import Limits, check
+from transforms.check import check
 from transforms.decode import BEACON_HEADER, decode
 from transforms.event_rows import event_table
+from transforms.faults import Limits
 from transforms.late import late_rows
 from transforms.topics import TopicNames
 

@@ -14,7 +14,7 @@ from schemas.market_data_pb2 import MarketDataEvent
 from schemas.units import US_PER_S
 from tests.oracle import Place
 from tests.testing import T0_US, Log, trade
-from transforms.check import Limits
+from transforms.faults import Limits
 
 MIDNIGHT_US = -(-T0_US // 86_400_000_000) * 86_400_000_000 - T0_US  # the first after T0_US, from there
 CAPTURE = Path(__file__).parents[1].parent / "shared" / "data" / "exchange_capture.jsonl.gz"
@@ -150,9 +150,9 @@ def bad_records() -> Iterator[tuple[str, bytes | None]]:
         ("price_not_positive", {"price": -1e308}),
         ("price_not_positive", {"price": 0.0}),
         ("price_not_positive", {"price": -0.0}),
-        ("price_not_positive", {"price": 5e-324}),
-        ("price_not_positive", {"price": 5e-10}),  # rounds to 0
-        ("price_out_of_range", {"price": 1e10}),
+        ("price_too_fine", {"price": 5e-324}),
+        ("price_too_fine", {"price": 1.23e-17}),
+        ("price_out_of_range", {"price": 1.1e15}),
         ("price_out_of_range", {"price": 1e308}),
         ("volume_not_finite", {"volume": float("nan")}),
         ("volume_not_finite", {"volume": float("inf")}),
@@ -160,7 +160,7 @@ def bad_records() -> Iterator[tuple[str, bytes | None]]:
         ("volume_negative", {"volume": -5e-324}),
         ("volume_out_of_range", {"volume": 2e15}),
         ("volume_out_of_range", {"volume": 1e308}),
-        ("volume_out_of_range", {"price": 8e9, "volume": 1e12}),
+        ("volume_too_fine", {"volume": 5e-324}),
         ("timestamp_in_seconds", {"timestamp": T0_US // 1_000_000}),
         ("timestamp_in_milliseconds", {"timestamp": T0_US // 1_000}),
         ("timestamp_in_nanoseconds", {"timestamp": T0_US * 1_000}),
@@ -198,8 +198,9 @@ def odd_events(at_us: int, trade_id: str) -> list[tuple[MarketDataEvent, bytes |
     return [
         (odd(event_type=1_234), None),
         (odd(event_type=-1, side=17), None),
-        (odd(volume=5e-324), None),
-        (odd(price=6e-10), None),
+        (odd(volume=1e-18), None),
+        (odd(price=6e-10, volume=0.0), None),
+        (odd(price=1e15, volume=1e15), None),
         (odd(symbol="S" * 255, exchange="Ω" * 127), None),
         (odd(received_at=2**63 - 1), None),
         (trade(at_us - 125 * US_PER_S, trade_id=trade_id, received_at=2**63 - 1), None),  # late

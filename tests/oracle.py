@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from fractions import Fraction
 from functools import cache, cached_property
 from typing import Any
 
@@ -18,7 +19,6 @@ Place = tuple[int, int]  # (partition, offset)
 BarKey = tuple[str, str, int, int]  # (exchange, symbol, interval in s, window start in us)
 
 exact = Context(prec=120, rounding=ROUND_HALF_EVEN)
-_STEP = Decimal("1e-9")
 _TRADE, _BUY, _SELL = 0, 1, 2
 _WORD = 1 << 64
 
@@ -55,13 +55,22 @@ class Sent:
     def event_id(self) -> str:
         return self.event.event_id or self.header_id
 
-    @cached_property
-    def price(self) -> Decimal:
-        return rounded(self.event.price)
+    @property
+    def price(self) -> float:
+        return self.event.price
 
     @cached_property
     def volume(self) -> Decimal:
-        return rounded(self.event.volume)
+        return meant(self.event.volume)
+
+    @cached_property
+    def notional(self) -> Decimal:
+        return exact.multiply(meant(self.event.price), self.volume)
+
+    @property
+    def moves_price(self) -> bool:
+        """Whether its price counts: not that of a trade of size zero."""
+        return self.event.event_type != _TRADE or self.event.volume != 0
 
     @property
     def sequence(self) -> int:
@@ -85,7 +94,7 @@ class Sent:
 
     @property
     def content(self) -> tuple[Any, ...]:
-        return self.event.timestamp, self.price, self.volume, self.event.side, self.sequence
+        return self.price, self.volume, self.event.side
 
 
 def clock_of(log_times_us: Mapping[Place, int]) -> dict[Place, int]:
@@ -99,9 +108,9 @@ def clock_of(log_times_us: Mapping[Place, int]) -> dict[Place, int]:
     return clocks
 
 
-def rounded(value: float) -> Decimal:
-    """A double as the decimal a person would write, to 1e-9."""
-    return Decimal(repr(value)).quantize(_STEP, context=exact)
+def meant(value: float) -> Decimal:
+    """A double as the decimal a person would write."""
+    return Decimal(repr(value))
 
 
 @dataclass
@@ -171,25 +180,28 @@ def _bar(key: BarKey, groups: list[Group], grace_us: int) -> dict[str, Any]:
     folded = sorted((record for group in groups for record in group.records), key=lambda record: record.order)
     firsts = [group.records[0] for group in groups]
     volume = add_up(record.volume for record in firsts)
-    notional = add_up(exact.multiply(record.price, record.volume) for record in firsts)
+    notional = add_up(record.notional for record in firsts)
+    moves = [record for record in folded if record.moves_price]
+    prices = [record.price for record in moves] or [None]
     return {
         "exchange": exchange,
         "symbol": symbol,
         "interval_s": interval_s,
         "window_start": utc(start_us),
         "window_end": utc(start_us + interval_s * 1_000_000),
-        "open": folded[0].price,
-        "high": max(record.price for record in folded),
-        "low": min(record.price for record in folded),
-        "close": folded[-1].price,
+        "open": prices[0],
+        "high": max(prices),
+        "low": min(prices),
+        "close": prices[-1],
         "volume": volume,
         "notional": notional,
         "vwap": rounded_quotient(notional, volume),
-        "trade_count": len(firsts),
+        "trade_count": sum(record.moves_price for record in firsts),
+        "zero_volume_count": sum(not record.moves_price for record in firsts),
         "buy_volume": add_up(record.volume for record in firsts if record.event.side == _BUY),
         "sell_volume": add_up(record.volume for record in firsts if record.event.side == _SELL),
-        "first_event_time": utc(folded[0].event.timestamp),
-        "last_event_time": utc(folded[-1].event.timestamp),
+        "first_event_time": utc(moves[0].event.timestamp) if moves else None,
+        "last_event_time": utc(moves[-1].event.timestamp) if moves else None,
         "late_count": sum(record.lag_us > grace_us for record in folded),
         "duplicate_count": len(folded) - len(firsts),
         "version": len(folded) + sum(group.conflicts for group in groups),
@@ -204,9 +216,9 @@ def add_up(values: Iterable[Decimal]) -> Decimal:
     return total
 
 
-def rounded_quotient(numerator: Decimal, denominator: Decimal) -> Decimal | None:
-    """To 1e-9, a half to the even one; None for a denominator of 0."""
-    return exact.divide(numerator, denominator).quantize(_STEP, context=exact) if denominator else None
+def rounded_quotient(numerator: Decimal, denominator: Decimal) -> float | None:
+    """To the nearest double; None for a denominator of 0."""
+    return float(Fraction(numerator) / Fraction(denominator)) if denominator else None
 
 
 def lineage_of(records: Iterable[Sent]) -> list[dict[str, int]]:

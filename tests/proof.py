@@ -66,10 +66,8 @@ def assert_replay_equals(stack: Endpoints, topic: str, root: Path, replayed: Pat
     return verdicts
 
 
-def _e9(decimals: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Decimals of nine places as integers; none of them needs the upper half of its 16 bytes."""
-    whole = decimals.combine_chunks()
-    assert (whole.type.scale, whole.type.byte_width, whole.null_count) == (9, 16, 0)
-    low, high = np.frombuffer(whole.buffers()[1], "<i8", 2 * len(whole), 16 * whole.offset).reshape(-1, 2).T
-    assert not high.any()
-    return low
+def _e9(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Prices (doubles) and volumes (decimals) of at most nine places as integers."""
+    if pa.types.is_floating(column.type):
+        return np.rint(column.to_numpy() * 1e9).astype(np.int64)
+    return np.array([int(value * 10**9) for value in column.to_pylist()], np.int64)

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from runners.simulate import SimulatedBatch, Truth
 from schemas.event import TRADE
-from schemas.units import E9, US_PER_MS, US_PER_S
+from schemas.units import US_PER_MS, US_PER_S
 
 
 @dataclass
@@ -75,4 +75,4 @@ def sorted_texts(texts: list[pa.Array]) -> pa.Array:
 
 
 def _e9(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    return np.rint(values * E9).astype(np.int64)
+    return np.rint(values * 1e9).astype(np.int64)

@@ -9,7 +9,19 @@ from itertools import pairwise
 from typing import Any
 
 from schemas.stat import STAT
-from tests.oracle import Expected, Group, Instrument, Place, Sent, add_up, exact, lineage_of, rounded_quotient, utc
+from tests.oracle import (
+    Expected,
+    Group,
+    Instrument,
+    Place,
+    Sent,
+    add_up,
+    exact,
+    lineage_of,
+    meant,
+    rounded_quotient,
+    utc,
+)
 
 StatKey = tuple[str, str, str, int, int]  # (kind, exchange, symbol, length in s, start in us)
 
@@ -69,6 +81,7 @@ def _sessions(seconds: Iterable[int], gap_s: int) -> list[list[int]]:
 def _common(key: StatKey, groups: Sequence[Group], grace_us: int) -> dict[str, Any]:
     kind, exchange, symbol, interval_s, start_us = key
     folded = _in_order(groups)
+    moves = [record for record in folded if record.moves_price]
     return dict.fromkeys(set(STAT.arrow.names) - {"identity_digest"}) | {
         "kind": kind,
         "exchange": exchange,
@@ -76,9 +89,9 @@ def _common(key: StatKey, groups: Sequence[Group], grace_us: int) -> dict[str, A
         "interval_s": interval_s,
         "window_start": utc(start_us),
         "window_end": utc(start_us + interval_s * _US),
-        "event_count": len(groups),
-        "first_event_time": utc(folded[0].event.timestamp),
-        "last_event_time": utc(folded[-1].event.timestamp),
+        "event_count": sum(group.records[0].moves_price for group in groups),
+        "first_event_time": utc(moves[0].event.timestamp) if moves else None,
+        "last_event_time": utc(moves[-1].event.timestamp) if moves else None,
         "late_count": sum(record.lag_us > grace_us for record in folded),
         "duplicate_count": len(folded) - len(groups),
         "version": len(folded) + sum(group.conflicts for group in groups),
@@ -91,7 +104,7 @@ def _in_order(groups: Sequence[Group]) -> list[Sent]:
 
 
 def _prices(groups: Sequence[Group]) -> dict[str, Any]:
-    prices = [record.price for record in _in_order(groups)]
+    prices = [record.price for record in _in_order(groups) if record.moves_price] or [None]
     return {
         "first_price": prices[0],
         "last_price": prices[-1],
@@ -109,7 +122,7 @@ def _book(groups: Sequence[Group]) -> dict[str, Any]:
     return {
         "best_bid": bid,
         "best_ask": ask,
-        "spread": None if bid is None or ask is None else ask - bid,
+        "spread": None if bid is None or ask is None else float(exact.subtract(meant(ask), meant(bid))),
         "bid_volume": bid_volume,
         "ask_volume": ask_volume,
         "depth_imbalance": rounded_quotient(exact.subtract(bid_volume, ask_volume), exact.add(bid_volume, ask_volume)),
@@ -118,16 +131,18 @@ def _book(groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def _sliding(seconds: Sequence[Sequence[Group]]) -> dict[str, Any]:
+    moves = [[record for record in _in_order(groups) if record.moves_price] for groups in seconds]
+    closes = [meant(records[-1].price) for records in moves if records]
     return _traded(seconds) | {
-        "return_count": len(seconds) - 1,
-        "return_volatility": volatility_of([_in_order(groups)[-1].price for groups in seconds]),
+        "return_count": max(len(closes) - 1, 0),
+        "return_volatility": volatility_of(closes),
     }
 
 
 def _traded(seconds: Sequence[Sequence[Group]]) -> dict[str, Any]:
     trades = [group.records[0] for groups in seconds for group in groups]
     volume = add_up(trade.volume for trade in trades)
-    notional = add_up(exact.multiply(trade.price, trade.volume) for trade in trades)
+    notional = add_up(trade.notional for trade in trades)
     return {
         "volume": volume,
         "notional": notional,
@@ -137,6 +152,8 @@ def _traded(seconds: Sequence[Sequence[Group]]) -> dict[str, Any]:
 
 def volatility_of(closes: Sequence[Decimal] | Sequence[int]) -> float | None:
     """Each operation in fractions, then to the nearest double; the root in 60 digits."""
+    if any(close <= 0 for close in closes):
+        return None
     returns = [float(Fraction(after) / Fraction(before) - 1) for before, after in pairwise(closes)]
     count = len(returns)
     if count < 2:

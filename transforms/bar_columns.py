@@ -7,14 +7,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.bar import BAR
-from transforms.exact import half_even
+from transforms.exact import E18, quotient
 from transforms.seconds import Seconds
 from transforms.window_columns import COMMON, Big, Layout, WindowColumns, cell_columns
 
 
-def vwaps(notional_e18: Big, volume_e9: Big) -> list[int | None]:
-    """notional / volume in 1e-9, rounded half-even; None where the volume is 0."""
-    return [half_even(*pair) for pair in zip(notional_e18, volume_e9, strict=True)]
+def vwaps(notional_e36: Big, volume_e18: Big) -> list[float | None]:
+    """notional / volume, rounded once; None where the volume is 0."""
+    return [quotient(notional, volume * E18) for notional, volume in zip(notional_e36, volume_e18, strict=True)]
 
 
 def _derived(bars: WindowColumns) -> dict[str, Any]:
@@ -24,17 +24,17 @@ def _derived(bars: WindowColumns) -> dict[str, Any]:
 
 BARS: Final = Layout(
     record=BAR,
-    ints={
+    values={
         "open": ("open", "first"),
         "high": ("high", "highest"),
         "low": ("low", "lowest"),
         "close": ("close", "last"),
         "trade_count": ("events", "added"),
+        "zero_volume_count": ("zeros", "added"),
         **COMMON,
     },
-    volumes={"volume": "", "buy_volume": "buy_", "sell_volume": "sell_"},
+    volumes={name: name for name in ("volume", "buy_volume", "sell_volume")},
     notional=("notional",),
-    absent={},
     derived=_derived,
 )
 

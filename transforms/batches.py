@@ -23,7 +23,7 @@ Ints = npt.NDArray[np.int64]
 Header = tuple[str, bytes | None]
 Instrument = tuple[str, str]  # (exchange, symbol)
 
-# One event. Times are microseconds since the Unix epoch, *_e9 is 1e-9 of the unit.
+# One event. Times are microseconds since the Unix epoch.
 EVENT_ROW = np.dtype(
     [
         ("instrument", "<u4"),  # index into the batch's instruments
@@ -33,9 +33,8 @@ EVENT_ROW = np.dtype(
         ("clock_us", "<i8"),  # newest log time of the partition up to this record
         ("partition", "<i4"),
         ("offset", "<i8"),
-        ("price_e9", "<i8"),
-        ("volume_units", "<i8"),  # volume = units + nanos * 1e-9: a volume of 1e12 does not fit one int64 of 1e-9
-        ("volume_nanos", "<i8"),
+        ("price", "<f8"),  # as sent, but that a zero has no sign
+        ("volume", "<f8"),
         ("sequence", "<i8"),  # venue sequence, else numeric trade id, else -1: orders events of one time
         ("side", "<i4"),  # 0 unknown, 1 buy, 2 sell
         ("identity_hi", "<u8"),

@@ -1,69 +1,113 @@
-"""Exact arithmetic on columns: doubles to integers of 1e-9, sums that cannot overflow or depend on order, hashes.
+"""Exact arithmetic on columns: the decimals of doubles, sums that neither overflow nor know an order, hashes.
 
-A number is a row of int64 limbs, so adding numbers is adding rows, in any order, in any grouping. Limbs are base
-2**16 while events are folded: a limb of one product is below 2**35, which leaves room for 2**28 events in a sum.
+The decimal that was meant is the shortest one that gives the double. It is an integer of 1e-18, kept as words of 32
+bits in int64, lowest first; a product of two is an integer of 1e-36 in limbs of 16 bits. Words and limbs are added
+without a carry, so adding numbers is adding rows, in any order and grouping. A word is below 2**32 and a product's
+limb below 2**35: that is room for 2**28 events of one instrument in one second. Larger windows add Python's integers.
 """
 
 from decimal import Decimal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from schemas.units import E9
+E18: Final = 10**18
+WORD_BITS: Final = 32
+LIMB_BITS: Final = 16
+WORDS: Final = 4  # 1e15 is 2**110 of 1e-18
+_LIMBS: Final = 7  # the same 110 bits
+NOTIONAL_LIMBS: Final = 2 * _LIMBS - 1
 
-LIMB_BITS = 16
-_EXACT_BELOW = 2.0**22  # where a double's own step grows to 1e-9
-PRICE_LIMBS = 4  # a price_e9 is below 2**63
-VOLUME_LIMBS = 5  # a volume_e9 is below 2**80
-NOTIONAL_LIMBS = PRICE_LIMBS + VOLUME_LIMBS - 1
+_PLACES: Final = 18
+_DIGITS: Final = 15  # two decimals of at most 15 digits never share a double: such a one is the shortest
+_POWERS: Final = np.array([10.0**power for power in range(_PLACES + 1)])  # each is exact
+_POWERS_LOW: Final = np.array([10**power & 0xFFFFFFFF for power in range(_PLACES + 1)], np.uint64)
+_POWERS_HIGH: Final = np.array([10**power >> 32 for power in range(_PLACES + 1)], np.uint64)
 
+Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
 
 
-def split_e9(values: npt.NDArray[np.float64]) -> tuple[Ints, Ints]:
-    """Non-negative finite doubles below 2**62 as (units, nanos), nanos in 0..999,999,999, nearest 1e-9.
+def _short(values: Floats) -> tuple[Ints, Ints, Mask]:
+    """Doubles from 0 to 1e15 as digits / 10**places where 15 digits do, and where they do."""
+    magnitude = np.floor(np.log10(np.maximum(values, 1e-18)))
+    places = np.clip(_DIGITS - 1 - magnitude, 0, _PLACES).astype(np.int64)
+    scale = _POWERS[places]
+    digits = np.rint(values * scale)  # off by less than a half: a product below 1e15 is rounded by less than 1/8
+    return digits.astype(np.int64), places, (digits / scale == values) & (digits <= 10.0**_DIGITS)
 
-    What is rounded is the decimal that was meant, the shortest one that gives the double. Up to 2**22 a double is
-    nearer to it than a step of 1e-9, so columns will do: the whole part is split off first, and the fraction is exact
-    before it is scaled. Above, the double itself is off by more than a step, so its decimal digits are read.
 
-    >>> [part.tolist() for part in split_e9(np.array([0.014596000000000001, 3234691346912.85, 2.9999999999]))]
-    [[0, 3234691346912, 3], [14596000, 850000000, 0]]
+def _digits_of(value: float) -> Decimal:
+    return Decimal(repr(value)).scaleb(_PLACES)
+
+
+def is_too_fine(values: Floats) -> Mask:
+    """Whether the decimals of these doubles, from -1e15 to 1e15, have digits below 1e-18.
+
+    >>> is_too_fine(np.array([1.234e-9, -0.014596000000000001, 1e-18, 1.5e-18, 5e-324])).tolist()
+    [False, False, False, True, True]
     """
-    whole = np.floor(values)
-    units = whole.astype(np.int64)
-    nanos = np.rint((values - whole) * E9).astype(np.int64)
-    for row in np.flatnonzero((values >= _EXACT_BELOW) & (values != whole)).tolist():
-        nanos[row] = int(((Decimal(repr(float(values[row]))) - int(units[row])) * E9).to_integral_value())
-    carry = nanos == E9
-    return units + carry, np.where(carry, 0, nanos)
+    too_fine = ~_short(np.abs(values))[2]
+    for row in np.flatnonzero(too_fine).tolist():
+        digits = _digits_of(float(values[row]))
+        too_fine[row] = digits != digits.to_integral_value()
+    return too_fine
 
 
-def _limbs(value: Words, count: int) -> Ints:
-    """uint64 column (n,) as (n, count) limbs of 16 bits, lowest first."""
-    shifts = np.arange(count, dtype=np.uint64) * np.uint64(LIMB_BITS)
-    return ((value[:, None] >> shifts) & np.uint64(0xFFFF)).astype(np.int64)
+def words_e18(values: Floats) -> Ints:
+    """The decimals of doubles from -1e15 to 1e15, none of them too fine, as (n, WORDS) words; all have the sign.
+
+    >>> [from_words(row) for row in words_e18(np.array([1.5, -1e-18, 1e15]))]
+    [1500000000000000000, -1, 1000000000000000000000000000000000]
+    """
+    digits, places, is_short = _short(np.abs(values))
+    low, high = digits.astype(np.uint64) & np.uint64(0xFFFFFFFF), digits.astype(np.uint64) >> np.uint64(WORD_BITS)
+    power = _PLACES - places
+    power_low, power_high = _POWERS_LOW[power], _POWERS_HIGH[power]
+    words = np.empty((len(values), WORDS), "<u4")
+    part = low * power_low
+    for column, more in enumerate((low * power_high + high * power_low, high * power_high, 0)):
+        words[:, column] = part & np.uint64(0xFFFFFFFF)
+        part = (part >> np.uint64(WORD_BITS)) + np.asarray(more, np.uint64)
+    words[:, WORDS - 1] = part
+    for row in np.flatnonzero(~is_short).tolist():
+        integer = abs(int(_digits_of(float(values[row]))))
+        words[row] = np.frombuffer(integer.to_bytes(4 * WORDS, "little"), "<u4")
+    signed: Ints = words.astype(np.int64)
+    return np.where(values[:, None] < 0, -signed, signed)
 
 
-def notional_limbs(price_e9: Ints, units: Ints, nanos: Ints) -> Ints:
-    """price x volume in 1e-18 as (n, NOTIONAL_LIMBS) limbs, exact; the limbs of many events may just be added.
+def integers_e18(values: Floats) -> list[int]:
+    """The decimals of doubles as words_e18 takes them, as Python's integers of 1e-18."""
+    return [from_words(row) for row in words_e18(values)]
 
-    >>> limbs = notional_limbs(np.array([3 * E9]), np.array([10**15]), np.array([5]))
-    >>> from_limbs(limbs[0]) == 3 * 10**9 * (10**24 + 5)
+
+def product_limbs(left: Ints, right: Ints) -> Ints:
+    """The products of numbers as words_e18 gives them, in 1e-36, as (n, NOTIONAL_LIMBS) limbs.
+
+    >>> limbs = product_limbs(words_e18(np.array([-1e15])), words_e18(np.array([1e15])))
+    >>> from_limbs(limbs[0]) == -(10**66)
     True
     """
-    price = _limbs(price_e9.astype(np.uint64), PRICE_LIMBS)
-    # units * 1e9 needs 80 bits: multiply 32-bit halves by 1e9 (30 bits) and carry from the lower into the upper one
-    low = (units & 0xFFFFFFFF) * E9 + nanos
-    high = (units >> 32) * E9 + (low >> 32)
-    volume = np.concatenate(
-        [_limbs((low & 0xFFFFFFFF).astype(np.uint64), 2), _limbs(high.astype(np.uint64), VOLUME_LIMBS - 2)], axis=1
-    )
-    product = np.zeros((len(price_e9), NOTIONAL_LIMBS), np.int64)
-    for i in range(PRICE_LIMBS):
-        product[:, i : i + VOLUME_LIMBS] += price[:, i : i + 1] * volume
-    return product
+    a, b = _limbs(left), _limbs(right)
+    product = np.zeros((NOTIONAL_LIMBS, len(left)), np.int64)
+    for limb in range(_LIMBS):
+        product[limb : limb + _LIMBS] += a[limb] * b
+    return product.T
+
+
+def _limbs(words: Ints) -> Ints:
+    """Words as limbs with the same sign, a limb a row: long rows are multiplied faster than short ones."""
+    limbs = np.abs(words).astype("<u4").view("<u2")[:, :_LIMBS].T.astype(np.int64, order="C")
+    return np.where((words < 0).any(axis=1), -limbs, limbs)
+
+
+def from_words(words: Ints) -> int:
+    """The integer that a row of words stands for."""
+    return sum(word << (WORD_BITS * i) for i, word in enumerate(words.tolist()))
 
 
 def from_limbs(limbs: Ints) -> int:
@@ -71,16 +115,13 @@ def from_limbs(limbs: Ints) -> int:
     return sum(limb << (LIMB_BITS * i) for i, limb in enumerate(limbs.tolist()))
 
 
-def half_even(numerator: int, denominator: int) -> int | None:
-    """The quotient to the nearest integer, a half to the even one; None where the denominator is 0. It must be >= 0.
+def quotient(numerator: int, denominator: int) -> float | None:
+    """The quotient rounded once, to the nearest double; None where the denominator is 0.
 
-    >>> half_even(5, 2), half_even(7, 2), half_even(-5, 2), half_even(-7, 2), half_even(8, 3), half_even(1, 0)
-    (2, 4, -2, -4, 3, None)
+    >>> quotient(1, 3), quotient(-10**60, 10**61), quotient(1, 0)
+    (0.3333333333333333, -0.1, None)
     """
-    if not denominator:
-        return None
-    quotient, rest = divmod(numerator, denominator)
-    return quotient + (2 * rest > denominator or (2 * rest == denominator and quotient % 2))
+    return numerator / denominator if denominator else None
 
 
 def mix64(value: Words) -> Words:

@@ -18,7 +18,7 @@ from transforms.bar_columns import BARS
 from transforms.exact import Ints
 from transforms.seconds import united_lineage
 from transforms.stat_columns import BOOKS, TICKERS
-from transforms.window_columns import Fold, Layout, WindowColumns
+from transforms.window_columns import Column, Fold, Layout, WindowColumns, known
 
 Parts = Mapping[str, pa.Table]  # records by kind of record, that of bars is BAR_KIND
 
@@ -90,18 +90,23 @@ def rolled(parts: WindowColumns, code: npt.NDArray[np.int32], start_us: int | In
     starts = np.flatnonzero(np.diff(code, prepend=-1))
     ends = np.append(starts[1:], len(code)) - 1
 
-    def folded(values: Ints, fold: Fold) -> Ints:
+    def folded(values: Column, fold: Fold) -> Column:
         if fold in _FOLDS:
-            return _FOLDS[fold].reduceat(values, starts)
-        return values[starts if fold == "first" else ends]
+            return np.asarray(_FOLDS[fold].reduceat(values, starts))
+        there, row = known(values), np.arange(len(values))  # prints of size zero alone have no first price
+        if fold == "first":
+            at = np.minimum(np.minimum.reduceat(np.where(there, row, len(row)), starts), ends)
+        else:
+            at = np.maximum(np.maximum.reduceat(np.where(there, row, -1), starts), starts)
+        return np.asarray(values[at])
 
     lineage = parts.lineage.copy()
     lineage["row"] = np.repeat(np.arange(len(starts)), ends - starts + 1)[lineage["row"]]
     return WindowColumns(
         [parts.instruments[row] for row in starts.tolist()],
         np.full(len(starts), start_us, np.int64),
-        {name: folded(parts.ints[name], fold) for name, (_, fold) in layout.ints.items()}
-        | {"version": folded(parts.ints["version"], "added")},
+        {name: folded(parts.values[name], fold) for name, (_, fold) in layout.values.items()}
+        | {"version": folded(parts.values["version"], "added")},
         {name: np.add.reduceat(values, starts) for name, values in parts.sums.items()},
         np.add.reduceat(parts.digest, starts, axis=0),
         united_lineage(lineage),

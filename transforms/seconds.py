@@ -3,8 +3,8 @@ them. One row an instrument and kind of event: trades become bars, tickers and b
 
 An accumulator is a function of the *set* of records folded, copies included: a copy adds to lineage, late count,
 duplicate count and version, and may win a tie for the first or last by its place; only the first of an identity adds
-to the sums. A record in conflict adds to the version alone. So the version grows with each record and equal version
-means equal content, in whatever order records were read.
+to the sums. A trade of size zero moves no price: it is counted apart. A record in conflict adds to the version alone.
+So the version grows with each record and equal version means equal content, in whatever order records were read.
 """
 
 from collections.abc import Sequence
@@ -16,36 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.event import ORDER_BOOK, TICKER, TRADE
+from transforms.accumulators import ACCUMULATOR, accumulate, merge
 from transforms.batches import Instrument, Rows, narrowed, pack_rows, unpack_rows
-from transforms.dedup import CONFLICT, NEW, places
-from transforms.exact import NOTIONAL_LIMBS, Ints, mix64, notional_limbs
+from transforms.dedup import CONFLICT
+from transforms.exact import Ints
 
 FOLDED: Final = (TRADE, ORDER_BOOK, TICKER)
-NO_BID: Final = 0
-NO_ASK: Final = 2**63 - 1
-
-_VOLUMES = ("units", "nanos", "buy_units", "buy_nanos", "sell_units", "sell_nanos")
-_ADDED = ("events", "copies", "conflicts", "late", "sideless", *_VOLUMES, "notional", "digest")
-_RAISED, _LOWERED = ("high", "bid"), ("low", "ask")
-ACCUMULATOR = np.dtype(
-    [
-        ("instrument", "<u4"),  # index into the cell's instruments
-        ("kind", "<i4"),  # event type, one of FOLDED
-        *((name, "<i8") for name in ("events", "copies", "conflicts", "late", "sideless", *_VOLUMES)),
-        ("notional", "<i8", (NOTIONAL_LIMBS,)),  # of trades; see exact.py
-        ("digest", "<u8", (2,)),  # sum of the scrambled identities, modulo 2**64 each
-        ("high", "<i8"),
-        ("low", "<i8"),
-        ("bid", "<i8"),  # highest price of side BUY, else NO_BID
-        ("ask", "<i8"),  # lowest price of side SELL, else NO_ASK
-        *((f"open_{name}", kind) for name, kind in (("time", "<i8"), ("sequence", "<i8"), ("place", "<u8"))),
-        ("open", "<i8"),
-        *((f"close_{name}", kind) for name, kind in (("time", "<i8"), ("sequence", "<i8"), ("place", "<u8"))),
-        ("close", "<i8"),
-    ]
-)
 LINEAGE = np.dtype([("row", "<i8"), ("partition", "<i4"), ("first", "<i8"), ("last", "<i8")])
-_BUY, _SELL = 1, 2
 
 
 @dataclass(frozen=True)
@@ -75,7 +52,7 @@ NONE = Seconds([], np.empty(0, ACCUMULATOR), np.empty(0, LINEAGE))
 
 def version(rows: Rows) -> Ints:
     """Version of accumulators: the number of records known, which only grows."""
-    folded: Ints = rows["events"] + rows["copies"] + rows["conflicts"]
+    folded: Ints = rows["events"] + rows["zeros"] + rows["copies"] + rows["conflicts"]
     return folded
 
 
@@ -91,7 +68,7 @@ def fold(folded: Seconds, instruments: Sequence[Instrument], rows: Rows, grace_u
     accepted = rows[~conflicting] if conflicting.any() else rows
     if len(accepted):
         keys = _keys(accepted["event_type"], accepted["instrument"])
-        found = _accumulate(accepted, keys, grace_us)
+        found = accumulate(accepted, keys, grace_us)
         lineage = united_lineage(_places_of(accepted, keys))
         lineage["row"] = np.searchsorted(_keys(found["kind"], found["instrument"]), lineage["row"])
         folded = union(folded, Seconds(instruments, found, lineage))
@@ -141,70 +118,6 @@ def _merged(rows: Rows) -> Rows:
     twice = np.flatnonzero(keys[1:] == keys[:-1])
     rows[twice] = merge(rows[twice], rows[twice + 1])
     return np.delete(rows, twice + 1)
-
-
-def merge(left: Rows, right: Rows) -> Rows:
-    """Row-wise union of two accumulators of the same instruments and kinds; associative and commutative."""
-    merged = left.copy()
-    for name in _ADDED:
-        merged[name] = left[name] + right[name]
-    for names, chosen_of in ((_RAISED, np.maximum), (_LOWERED, np.minimum)):
-        for name in names:
-            merged[name] = chosen_of(left[name], right[name])
-    for edge, chosen in (("open", _before(right, left, "open")), ("close", _before(left, right, "close"))):
-        for name in (edge, f"{edge}_time", f"{edge}_sequence", f"{edge}_place"):
-            merged[name] = np.where(chosen, right[name], left[name])
-    return merged
-
-
-def _before(left: Rows, right: Rows, edge: str) -> npt.NDArray[np.bool_]:
-    """Whether left's edge lies before right's: by event time, sequence, then place in the log."""
-    (lt, rt), (ls, rs), (lp, rp) = (
-        (left[f"{edge}_{name}"], right[f"{edge}_{name}"]) for name in ("time", "sequence", "place")
-    )
-    before: npt.NDArray[np.bool_] = (lt < rt) | ((lt == rt) & ((ls < rs) | ((ls == rs) & (lp < rp))))
-    return before
-
-
-def _accumulate(rows: Rows, keys: Ints, grace_us: int) -> Rows:
-    """One accumulator per key of the rows."""
-    place = places(rows)
-    order = np.lexsort((place, rows["sequence"], rows["event_time_us"], keys))
-    rows, place, keys = rows[order], place[order], keys[order]
-    starts = np.flatnonzero(np.diff(keys, prepend=-1))
-    ends = np.append(starts[1:], len(rows)) - 1
-    first = rows["verdict"] == NEW
-
-    def total(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        return np.add.reduceat(values, starts, axis=0)
-
-    found = np.zeros(len(starts), ACCUMULATOR)
-    found["instrument"], found["kind"] = rows["instrument"][starts], rows["event_type"][starts]
-    found["events"] = total(first.astype(np.int64))
-    found["copies"] = total((~first).astype(np.int64))
-    found["late"] = total((rows["clock_us"] - rows["event_time_us"] > grace_us).astype(np.int64))
-    is_buy, is_sell = rows["side"] == _BUY, rows["side"] == _SELL
-    found["sideless"] = total((first & ~(is_buy | is_sell)).astype(np.int64))
-    units, nanos = rows["volume_units"] * first, rows["volume_nanos"] * first
-    for prefix, counted in (("", True), ("buy_", is_buy), ("sell_", is_sell)):
-        found[f"{prefix}units"], found[f"{prefix}nanos"] = total(units * counted), total(nanos * counted)
-    for lane, word in enumerate(("identity_hi", "identity_lo")):
-        other = rows["identity_lo" if lane == 0 else "identity_hi"]
-        scrambled = mix64(rows[word] ^ mix64(other + np.uint64(lane + 1)))
-        found["digest"][:, lane] = np.add.reduceat(scrambled * first.astype(np.uint64), starts)
-    price = rows["price_e9"]
-    found["high"], found["bid"] = (np.maximum.reduceat(p, starts) for p in (price, np.where(is_buy, price, NO_BID)))
-    found["low"], found["ask"] = (np.minimum.reduceat(p, starts) for p in (price, np.where(is_sell, price, NO_ASK)))
-    for edge, at in (("open", starts), ("close", ends)):
-        found[edge] = price[at]
-        found[f"{edge}_time"], found[f"{edge}_sequence"] = rows["event_time_us"][at], rows["sequence"][at]
-        found[f"{edge}_place"] = place[at]
-    trades = int(np.searchsorted(rows["event_type"], TRADE, "right"))  # they lie first
-    if trades:
-        of_trades = starts[starts < trades]
-        limbs = notional_limbs(price[:trades], units[:trades], nanos[:trades])
-        found["notional"][: len(of_trades)] = np.add.reduceat(limbs, of_trades, axis=0)
-    return found
 
 
 def _places_of(rows: Rows, keys: Ints) -> Rows:

@@ -23,7 +23,7 @@ from transforms.window_state import Window
 
 _DAY_US: Final = 86_400 * US_PER_S
 _JOINED_S: Final = 10  # what became final is joined at most this often
-_RUNS: Final = replace(BARS, ints={**BARS.ints, "window_end": ("-", "highest")})  # bars of any length
+_RUNS: Final = replace(BARS, values={**BARS.values, "window_end": ("-", "highest")})  # bars of any length
 _PRICES: Final = {"first_price": "open", "last_price": "close", "min_price": "low", "max_price": "high"}
 
 
@@ -52,21 +52,21 @@ def join_runs(parts: Parts, gap_s: int) -> pa.RecordBatch:
     """
     table = parts[BAR_KIND]
     bars, code = WindowColumns.from_batch(_RUNS, table), instrument_codes(table)
-    start, end = bars.start_us, bars.ints["window_end"]
+    start, end = bars.start_us, bars.values["window_end"]
     first = np.ones(len(code), np.bool_)
     first[1:] = (np.diff(code) != 0) | (start[1:] - end[:-1] >= gap_s * US_PER_S) | (np.diff(start // _DAY_US) != 0)
     joined = rolled(bars, np.cumsum(first, dtype=np.int32), start[first], _RUNS)
-    return joined.to_batch(_RUNS, (joined.ints["window_end"] - joined.start_us) // US_PER_S)
+    return joined.to_batch(_RUNS, (joined.values["window_end"] - joined.start_us) // US_PER_S)
 
 
 def session_stats(runs: pa.RecordBatch) -> pa.RecordBatch:
     """Whole sessions as STAT records."""
     bars = WindowColumns.from_batch(_RUNS, runs)
-    ints = {name: bars.ints[name] for name in (*COMMON, "version")} | {"event_count": bars.ints["trade_count"]}
-    ints |= {name: bars.ints[column] for name, column in _PRICES.items()}
+    values = {name: bars.values[name] for name in (*COMMON, "version")} | {"event_count": bars.values["trade_count"]}
+    values |= {name: bars.values[column] for name, column in _PRICES.items()}
     sums = {name: bars.sums[name] for name in ("volume", "notional")}
     derived = {"kind": ["session"] * len(runs), "vwap": vwaps(sums["notional"], sums["volume"])}
-    return replace(bars, ints=ints, sums=sums).to_records(STAT, runs["interval_s"].to_numpy(), derived, {})
+    return replace(bars, values=values, sums=sums).to_records(STAT, runs["interval_s"].to_numpy(), derived)
 
 
 @dataclass(frozen=True)

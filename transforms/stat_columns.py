@@ -8,10 +8,9 @@ import pyarrow as pa
 
 from schemas.event import ORDER_BOOK, TICKER
 from schemas.stat import STAT
-from schemas.units import E9
-from transforms.exact import half_even
-from transforms.seconds import NO_ASK, NO_BID, Seconds
-from transforms.window_columns import COMMON, Layout, WindowColumns, cell_columns, one_batch
+from transforms.exact import E18, Floats, integers_e18, quotient
+from transforms.seconds import Seconds
+from transforms.window_columns import COMMON, Layout, WindowColumns, cell_columns, known, one_batch
 
 
 def _of_tickers(tickers: WindowColumns) -> dict[str, Any]:
@@ -19,18 +18,24 @@ def _of_tickers(tickers: WindowColumns) -> dict[str, Any]:
 
 
 def _of_books(books: WindowColumns) -> dict[str, Any]:
-    edges = zip(books.ints["best_bid"].tolist(), books.ints["best_ask"].tolist(), strict=True)
     depths = zip(books.sums["bid_volume"], books.sums["ask_volume"], strict=True)
     return {
         "kind": ["book"] * len(books.instruments),
-        "spread": [None if bid == NO_BID or ask == NO_ASK else ask - bid for bid, ask in edges],
-        "depth_imbalance": [half_even((bid - ask) * E9, bid + ask) for bid, ask in depths],
+        "spread": _spreads(books.values["best_bid"], books.values["best_ask"]),
+        "depth_imbalance": [quotient(bid - ask, bid + ask) for bid, ask in depths],
     }
+
+
+def _spreads(bid: Floats, ask: Floats) -> list[float | None]:
+    """ask - bid of the decimals that were meant, rounded once; None where one is missing."""
+    both = known(bid) & known(ask)
+    edges = (integers_e18(np.where(both, edge, 0.0)) for edge in (bid, ask))
+    return [(high - low) / E18 if there else None for there, low, high in zip(both, *edges, strict=True)]
 
 
 TICKERS: Final = Layout(
     record=STAT,
-    ints={
+    values={
         "event_count": ("events", "added"),
         "first_price": ("open", "first"),
         "last_price": ("close", "last"),
@@ -39,20 +44,18 @@ TICKERS: Final = Layout(
         **COMMON,
     },
     volumes={},
-    absent={},
     derived=_of_tickers,
 )
 BOOKS: Final = Layout(
     record=STAT,
-    ints={
+    values={
         "event_count": ("events", "added"),
         "best_bid": ("bid", "highest"),
         "best_ask": ("ask", "lowest"),
         "unknown_side_count": ("sideless", "added"),
         **COMMON,
     },
-    volumes={"bid_volume": "buy_", "ask_volume": "sell_"},
-    absent={"best_bid": NO_BID, "best_ask": NO_ASK},
+    volumes={"bid_volume": "buy_volume", "ask_volume": "sell_volume"},
     derived=_of_books,
 )
 _KINDS: Final = ((TICKER, TICKERS), (ORDER_BOOK, BOOKS))

@@ -1,4 +1,4 @@
-"""Bars and stats as integer columns and as records (Arrow, decimals): the one place where one becomes the other."""
+"""Bars and stats as NumPy columns and as records (Arrow, decimals): the one place where one becomes the other."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,17 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.records import Record
-from schemas.units import E9, US_PER_S
+from schemas.units import US_PER_S
+from transforms.accumulators import ABSENT
 from transforms.batches import Instrument, Rows
-from transforms.exact import Ints, from_limbs
+from transforms.exact import Ints, Mask, from_limbs, from_words
 from transforms.seconds import LINEAGE, Seconds, version
 
+Column = npt.NDArray[Any]  # int64, or float64 for prices
 Big = npt.NDArray[np.object_]  # Python integers, exact at any size
 Fold = Literal["first", "last", "highest", "lowest", "added"]
+
+_DECIMAL_BYTES: Final = 32
 
 COMMON: Final[Mapping[str, tuple[str, Fold]]] = {
     "first_event_time": ("open_time", "first"),
@@ -30,10 +34,9 @@ class Layout:
     """Where the columns of one kind of record come from; instrument, window, lineage and digest all have alike."""
 
     record: Record
-    ints: Mapping[str, tuple[str, Fold]]  # column -> field of the accumulator, and how seconds fold into a window
-    volumes: Mapping[str, str]  # column -> prefix of the accumulator's units and nanos; added
+    values: Mapping[str, tuple[str, Fold]]  # column -> field of the accumulator, and how seconds fold into a window
+    volumes: Mapping[str, str]  # column -> field of the accumulator; added
     notional: tuple[str, ...] = ()
-    absent: Mapping[str, int]  # column -> the integer that stands for null
     derived: Callable[["WindowColumns"], dict[str, Any]]  # what follows from the other columns
 
     @property
@@ -44,22 +47,20 @@ class Layout:
 
 @dataclass(frozen=True)
 class WindowColumns:
-    """Records of one layout, row for row: times in microseconds, prices and volumes in 1e-9, notional in 1e-18."""
+    """Records of one layout, row for row: times in microseconds, volumes in 1e-18, notional in 1e-36."""
 
     instruments: Sequence[Instrument]
     start_us: Ints
-    ints: dict[str, Ints]  # prices, times, counts, version
+    values: dict[str, Column]  # prices, times, counts, version; one of ABSENT for null
     sums: dict[str, Big]
     digest: npt.NDArray[np.uint64]  # (n, 2)
     lineage: Rows  # LINEAGE, sorted by row
 
     def to_batch(self, layout: Layout, interval_s: int | Ints) -> pa.RecordBatch:
         """As records of the layout, of one length or each of its own."""
-        return self.to_records(layout.record, interval_s, layout.derived(self), layout.absent)
+        return self.to_records(layout.record, interval_s, layout.derived(self))
 
-    def to_records(
-        self, record: Record, interval_s: int | Ints, derived: Mapping[str, Any], absent: Mapping[str, int]
-    ) -> pa.RecordBatch:
+    def to_records(self, record: Record, interval_s: int | Ints, derived: Mapping[str, Any]) -> pa.RecordBatch:
         """As records with these further columns; null where neither has one."""
         count = len(self.start_us)
         columns: dict[str, Any] = {
@@ -71,9 +72,9 @@ class WindowColumns:
             "lineage": _lineage_lists(self.lineage, count, record.arrow.field("lineage").type),
             "identity_digest": [row.tobytes() for row in self.digest],
         }
-        for name, values in {**self.ints, **self.sums, **derived}.items():
-            kind = record.arrow.field(name).type
-            columns[name] = decimals(values, kind, absent.get(name)) if pa.types.is_decimal(kind) else values
+        columns |= {name: _nullable(values, record.arrow.field(name).type) for name, values in self.values.items()}
+        columns |= {name: decimals(values, record.arrow.field(name).type) for name, values in self.sums.items()}
+        columns |= derived
         columns |= {f.name: pa.nulls(count, f.type) for f in record.fields if f.nullable and f.name not in columns}
         return record.batch(columns)
 
@@ -86,7 +87,8 @@ class WindowColumns:
         return WindowColumns(
             list(zip(columns["exchange"].to_pylist(), columns["symbol"].to_pylist(), strict=True)),
             columns["window_start"].cast(pa.int64()).to_numpy(),
-            {name: _ints(columns[name], layout.absent.get(name)) for name in (*layout.ints, "version")},
+            {name: _filled(columns[name], field) for name, (field, _) in layout.values.items()}
+            | {"version": columns["version"].to_numpy()},
             {name: _big(columns[name]) for name in layout.sums},
             digest,
             _lineage_rows(columns["lineage"]),
@@ -98,28 +100,31 @@ def cell_columns(start_s: int, folded: Seconds, chosen: npt.NDArray[np.int64], l
     rows = folded.rows[chosen]
     lineage = folded.lineage[np.isin(folded.lineage["row"], chosen)].copy()
     lineage["row"] = np.searchsorted(chosen, lineage["row"])
-    sums = {
-        name: rows[f"{prefix}units"].astype(object) * E9 + rows[f"{prefix}nanos"].astype(object)
-        for name, prefix in layout.volumes.items()
-    }
-    sums |= {name: np.array([from_limbs(limbs) for limbs in rows["notional"]], object) for name in layout.notional}
+    sums = {name: np.array([from_words(row) for row in rows[field]], object) for name, field in layout.volumes.items()}
+    sums |= {name: np.array([from_limbs(row) for row in rows["notional"]], object) for name in layout.notional}
     return WindowColumns(
         [folded.instruments[code] for code in rows["instrument"].tolist()],
         np.full(len(chosen), start_s * US_PER_S, np.int64),
-        {name: rows[field] for name, (field, _) in layout.ints.items()} | {"version": version(rows)},
+        {name: rows[field] for name, (field, _) in layout.values.items()} | {"version": version(rows)},
         sums,
         rows["digest"],
         lineage,
     )
 
 
-def decimals(values: Iterable[int | None], kind: pa.Decimal128Type, absent: int | None = None) -> pa.Decimal128Array:
-    """Integers as decimals, whose scale says what one of them is worth; null where they are None or `absent`."""
-    known = [None if value is None or value == absent else int(value) for value in values]
-    data = b"".join((value or 0).to_bytes(16, "little", signed=True) for value in known)
-    valid = np.array([value is not None for value in known], np.bool_)
-    validity = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
-    return pa.Decimal128Array.from_buffers(kind, len(known), [validity, pa.py_buffer(data)])
+def known(values: Column) -> Mask:
+    """Where there is a value: neither of ABSENT."""
+    if values.dtype.kind == "f":
+        finite: Mask = np.isfinite(values)
+        return finite
+    present: Mask = (values != ABSENT["open_time"]) & (values != ABSENT["close_time"])
+    return present
+
+
+def decimals(values: Iterable[int], kind: pa.Decimal256Type) -> pa.Decimal256Array:
+    """Integers as decimals, whose scale says what one of them is worth."""
+    data = [int(value).to_bytes(_DECIMAL_BYTES, "little", signed=True) for value in values]
+    return pa.Decimal256Array.from_buffers(kind, len(data), [None, pa.py_buffer(b"".join(data))])
 
 
 def one_batch(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
@@ -127,21 +132,22 @@ def one_batch(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
-def _ints(column: pa.Array, absent: int | None) -> Ints:
-    if not pa.types.is_decimal(column.type):
-        values: Ints = column.cast(pa.int64()).to_numpy()
-        return values
-    values = _big(column).astype(np.int64)
-    if absent is not None:
-        values[column.is_null().to_numpy(zero_copy_only=False)] = absent
-    return values
+def _nullable(values: Column, kind: pa.DataType) -> pa.Array:
+    return pa.array(values, kind, mask=~known(values))
 
 
-def _big(column: pa.Decimal128Array) -> Big:
-    words = np.frombuffer(column.buffers()[1], "<i8", 2 * len(column), 16 * column.offset).reshape(-1, 2)
-    low = words[:, 0].view("<u8").astype(object)
-    joined: Big = (words[:, 1].astype(object) << 64) + low
-    return joined
+def _filled(column: pa.Array, field: str) -> Column:
+    """The inverse of _nullable."""
+    plain = column.cast(pa.int64()) if pa.types.is_temporal(column.type) else column
+    filled: Column = (plain.fill_null(ABSENT[field]) if plain.null_count else plain).to_numpy()
+    return filled
+
+
+def _big(column: pa.Decimal256Array) -> Big:
+    data = memoryview(column.buffers()[1])
+    starts = range(column.offset * _DECIMAL_BYTES, (column.offset + len(column)) * _DECIMAL_BYTES, _DECIMAL_BYTES)
+    integers = [int.from_bytes(data[start : start + _DECIMAL_BYTES], "little", signed=True) for start in starts]
+    return np.array(integers, object)
 
 
 def _lineage_lists(lineage: Rows, count: int, kind: pa.ListType) -> pa.ListArray:

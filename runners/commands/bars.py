@@ -97,6 +97,12 @@ def _draw(chart: Path, shown: list[dict[str, Any]], as_json: bool) -> None:
     typer.echo(f"chart: {chart}", err=as_json)
 
 
+def _colour(bar: dict[str, Any]) -> str:
+    if bar["open"] is None:  # prints of size zero alone
+        return "default"
+    return "green" if bar["close"] >= bar["open"] else "red"
+
+
 def _table(rows: list[dict[str, Any]], interval: str, wide: bool) -> Table:
     """The bars as a table; a narrow one leaves out what says least."""
     named = list(instruments(rows))
@@ -108,7 +114,7 @@ def _table(rows: list[dict[str, Any]], interval: str, wide: bool) -> Table:
         **({"instrument": [" ".join((row["exchange"], row["symbol"])) for row in rows]} if len(named) > 1 else {}),
         "window": [f"{row['window_start']:{window}}" for row in rows],
         **{name: [plain(row[name]) for row in rows] for name in ("open", "high", "low")},
-        "close": [f"[{'green' if row['close'] >= row['open'] else 'red'}]{plain(row['close'])}[/]" for row in rows],
+        "close": [f"[{_colour(row)}]{plain(row['close'])}[/]" for row in rows],
         "volume": [plain(row["volume"]) for row in rows],
         **({"vwap": [plain(row["vwap"]) for row in rows]} if wide else {}),
         "trades": [str(row["trade_count"]) for row in rows],

@@ -1,7 +1,7 @@
 """`horizon live`: the live job on Flink, from start to savepoint."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from runners.resume import ResumeError
 from runners.stack import Endpoints, StackError, endpoints
 from runners.watch import Watch
 from transforms.cell import CellConfig
+from transforms.faults import Limits
 
 EPILOG = """Examples:
 
@@ -49,6 +50,9 @@ def live(
     session_gap_s: Annotated[
         int | None, typer.Option(help="Seconds without a trade that end an instrument's session; default: no sessions.")
     ] = None,
+    any_price: Annotated[
+        list[str] | None, typer.Option(metavar="VENUE", help="Venue where a price may be 0 or below; may be repeated.")
+    ] = None,
     bundle_ms: Annotated[
         int, typer.Option(min=1, help="Bundles end after so long: less for latency, more for rate.")
     ] = 100,
@@ -70,7 +74,7 @@ def live(
     """
     try:
         places = endpoints(state_dir)
-        config = market_config(horizon_s, grace_ms, shards, session_gap_s)
+        config = market_config(horizon_s, grace_ms, shards, session_gap_s, any_price or ())
         outputs = Outputs(
             files_root=str((out or state_dir / "data" / group).absolute()),
             bootstrap_servers=places.bootstrap_servers,
@@ -94,9 +98,12 @@ def live(
         fail(error)
 
 
-def market_config(horizon_s: float, grace_ms: float, shards: int, session_gap_s: int | None) -> MarketDataConfig:
+def market_config(
+    horizon_s: float, grace_ms: float, shards: int, session_gap_s: int | None, any_price: Iterable[str] = ()
+) -> MarketDataConfig:
     cell = CellConfig(grace_us=round(grace_ms * 1_000), horizon_us=round(horizon_s * 1_000_000), shards=shards)
-    return replace(MarketDataConfig(), cell=cell, session_gap_s=session_gap_s)
+    limits = Limits(any_price_venues=frozenset(any_price))
+    return replace(MarketDataConfig(), limits=limits, cell=cell, session_gap_s=session_gap_s)
 
 
 def _warn_of_old_clock(bootstrap_servers: str, topic: str, config: MarketDataConfig) -> None:

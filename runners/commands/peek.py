@@ -89,7 +89,7 @@ def _summary(kind: str, row: Mapping[str, Any]) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, bytes):
         return _hex(value.hex())
-    if isinstance(value, Decimal):
+    if isinstance(value, Decimal | float):
         return plain(value)
     return _time(value) if isinstance(value, datetime) else str(value)
 

@@ -52,6 +52,9 @@ def replay_command(
     grace_ms: Annotated[float, typer.Option(help="As the live run had it.")] = 500,
     shards: Annotated[int, typer.Option(help="As the live run had it.")] = 2,
     session_gap_s: Annotated[int | None, typer.Option(help="As the live run had it; default: no sessions.")] = None,
+    any_price: Annotated[
+        list[str] | None, typer.Option(metavar="VENUE", help="As the live run had it; may be repeated.")
+    ] = None,
     runner: Annotated[Runner, typer.Option(help="In this process, or on the local stack's Flink.")] = Runner.DIRECT,
     bootstrap_servers: BootstrapServers = None,
     state_dir: StateDir = Path(".horizon"),
@@ -66,7 +69,7 @@ def replay_command(
         manifest = Log(brokers(bootstrap_servers, state_dir), topic).freeze(parse_bound(start), parse_bound(stop))
         stderr.print(f"replaying {manifest.records:,} offsets of {topic} into {out}", highlight=False)
         began = time.perf_counter()
-        config = market_config(horizon_s, grace_ms, shards, session_gap_s)
+        config = market_config(horizon_s, grace_ms, shards, session_gap_s, any_price or ())
         counters = replay(brokers(bootstrap_servers, state_dir), manifest, out, config, runner.flags(state_dir))
     except (LogError, ReplayError, ConfigError, StackError) as error:
         fail(error)

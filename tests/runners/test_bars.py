@@ -26,7 +26,7 @@ START = datetime(2021, 4, 17, 16, 43, tzinfo=UTC)
 
 def bar(number: int = 0, version: int = 1, symbol: str = "A-B", interval_s: int = 60, **fields: Any) -> dict[str, Any]:
     start = START + timedelta(seconds=interval_s * number)
-    price = Decimal(100 + number % 7)
+    price = 100.0 + number % 7
     return {
         "exchange": "x",
         "symbol": symbol,
@@ -41,6 +41,7 @@ def bar(number: int = 0, version: int = 1, symbol: str = "A-B", interval_s: int 
         "notional": Decimal(1),
         "vwap": None,
         "trade_count": version,
+        "zero_volume_count": 0,
         "buy_volume": Decimal(0),
         "sell_volume": Decimal(0),
         "first_event_time": start,
@@ -134,15 +135,24 @@ def test_svg_has_a_candle_and_a_volume_for_each_bar_and_none_for_a_gap() -> None
 @pytest.mark.parametrize(
     "fields",
     [
-        {"open": Decimal(5), "high": Decimal(5), "low": Decimal(5), "close": Decimal(5)},
+        dict.fromkeys(("open", "high", "low", "close"), 5.0),
         {"volume": Decimal(0)},
-        {name: Decimal("1e-9") for name in ("open", "high", "low", "close")},
-        {name: Decimal(10**9) for name in ("open", "high", "low", "close")},
+        dict.fromkeys(("open", "high", "low", "close"), 1e-18),
+        dict.fromkeys(("open", "high", "low", "close"), 1e15),
     ],
 )
 def test_flat_empty_tiny_and_huge_bars_can_be_drawn(fields: dict[str, Any], tmp_path: Path) -> None:
     for suffix in ("png", "html"):
         write_chart(tmp_path / f"c.{suffix}", [bar(**fields)])
+
+
+def test_bars_without_a_price_are_left_out_of_a_chart(tmp_path: Path) -> None:
+    silent = bar(1, zero_volume_count=1, trade_count=0, **dict.fromkeys(("open", "high", "low", "close")))
+    write_chart(tmp_path / "with.html", [bar(0), silent])
+    write_chart(tmp_path / "without.html", [bar(0)])
+    assert (tmp_path / "with.html").read_text() == (tmp_path / "without.html").read_text()
+    with pytest.raises(ValueError, match="no bars to draw"):
+        write_chart(tmp_path / "none.html", [silent])
 
 
 def test_html_needs_nothing_else() -> None:
@@ -186,10 +196,19 @@ def test_command_prints_a_table_and_draws_a_chart(root: Path) -> None:
     assert chart.read_text().startswith("<!doctype html>")
 
 
+def test_command_shows_a_bar_without_a_price(tmp_path: Path) -> None:
+    silent = bar(zero_volume_count=1, trade_count=0, **dict.fromkeys(("open", "high", "low", "close")))
+    write(tmp_path, [silent])
+    result = CliRunner().invoke(app, ["bars", "--dir", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    (row,) = (line.split() for line in result.stdout.splitlines() if line.strip().startswith("16:"))
+    assert row == ["16:43:00", "-", "-", "-", "-", "10", "-", "0", "1", "complete"]
+
+
 def test_command_prints_json(root: Path) -> None:
     result = CliRunner().invoke(app, ["bars", "--dir", str(root), "--interval", "1s", "--json"])
     row = json.loads(result.stdout)
-    assert (row["window_start"], row["open"], row["interval_s"]) == ("2021-04-17T16:43:00+00:00", "100.000000000", 1)
+    assert (row["window_start"], row["open"], row["interval_s"]) == ("2021-04-17T16:43:00+00:00", 100.0, 1)
 
 
 @pytest.mark.parametrize(

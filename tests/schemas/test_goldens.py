@@ -16,6 +16,7 @@ from schemas.records import Record
 from tests.schemas.compatibility import Shape, arrow_shape, avro_shape, unsafe_changes, unsafe_proto_changes
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "schemas"
+UNBROKEN_SINCE = {"Bar": 2, "Stat": 2}  # version 2 broke with 1: numbers as they were sent, not in 1e-9 (CHANGELOG)
 BY_NAME = pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
 
 
@@ -62,9 +63,10 @@ def test_no_golden_version_is_broken_by_the_current_schema(record: Record) -> No
     arrows = sorted(GOLDEN.glob(f"{record.name.lower()}.v*.arrow.json"))
     avros = sorted(GOLDEN.glob(f"{record.name.lower()}.v*.avsc"))
     assert len(arrows) == len(avros) == record.version
-    for path in arrows:
+    since = UNBROKEN_SINCE.get(record.name, 1) - 1
+    for path in arrows[since:]:
         assert unsafe_changes(shape_of_json(path.read_text()), arrow_shape(record.arrow)) == [], path.name
-    for path in avros:
+    for path in avros[since:]:
         assert unsafe_changes(avro_shape(json.loads(path.read_text())), avro_shape(record.avro)) == [], path.name
 
 

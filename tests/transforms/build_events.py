@@ -4,8 +4,9 @@ import numpy as np
 
 from tests.testing import Log, raw_batch
 from transforms.batches import EventBatch, Ints, RawBatch
-from transforms.check import Limits, check
+from transforms.check import check
 from transforms.decode import DecodedBatch, decode
+from transforms.faults import Limits
 
 
 def decoded(raw: RawBatch) -> DecodedBatch:

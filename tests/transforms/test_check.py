@@ -8,8 +8,9 @@ import pytest
 from tests.testing import T0_US, Log, raw_batch, trade
 from tests.transforms.build_events import decoded
 from transforms import topics
-from transforms.check import Limits, check
+from transforms.check import check
 from transforms.datasets import REJECTS
+from transforms.faults import Limits
 
 LIMITS = Limits()
 AGE_US, AHEAD_US = LIMITS.max_age_us, LIMITS.max_ahead_us
@@ -37,10 +38,16 @@ BORDERS: list[tuple[dict[str, Any], str | None]] = [
     ({"price": 0.0}, "price_not_positive"),
     ({"price": -0.0}, "price_not_positive"),
     ({"price": -1e-300}, "price_not_positive"),
-    ({"price": 5e-10}, "price_not_positive"),
-    ({"price": 6e-10}, None),
-    ({"price": 9e9}, None),
-    ({"price": 9e9 + 1}, "price_out_of_range"),
+    ({"price": 1e-18}, None),
+    ({"price": 4.98e-10}, None),
+    ({"price": 1.234e-9}, None),
+    ({"price": 1.05e11}, None),  # BTC in rial
+    ({"price": 1e15}, None),
+    ({"price": 5e-19}, "price_too_fine"),
+    ({"price": 1.5e-18}, "price_too_fine"),
+    ({"price": 0.014596000000000001}, None),
+    ({"price": 0.0014596000000000001}, "price_too_fine"),
+    ({"price": 1e15 + 0.125}, "price_out_of_range"),
     ({"price": 1e300}, "price_out_of_range"),
     ({"volume": NAN}, "volume_not_finite"),
     ({"volume": INF}, "volume_not_finite"),
@@ -49,7 +56,14 @@ BORDERS: list[tuple[dict[str, Any], str | None]] = [
     ({"volume": -1e-300}, "volume_negative"),
     ({"volume": 1e15, "price": 0.1}, None),
     ({"volume": 1.1e15, "price": 0.01}, "volume_out_of_range"),
-    ({"volume": 1e12, "price": 100.1}, "volume_out_of_range"),
+    ({"volume": 1e15, "price": 1e15}, None),
+    ({"volume": 1e-18}, None),
+    ({"volume": 1.5e-18}, "volume_too_fine"),
+    ({"volume": 5e-324, "event_type": 1}, "volume_too_fine"),
+    ({"volume": 5e-324, "event_type": 2}, None),  # not added up
+    ({"volume": 1e15 + 1, "event_type": 1}, "volume_out_of_range"),
+    ({"volume": 1e21, "event_type": 2}, None),
+    ({"volume": 1.1e21, "event_type": 2}, "volume_out_of_range"),
     ({"volume": 1e308, "price": 9e9}, "volume_out_of_range"),
     ({"timestamp": T0_US + AHEAD_US}, None),
     ({"timestamp": T0_US + AHEAD_US + 1}, "timestamp_in_future"),
@@ -113,17 +127,17 @@ def test_the_wall_clock_plays_no_part() -> None:
     assert check(decoded(raw_batch(log.records)), LIMITS)[1] is None
 
 
-def test_rows_hold_exact_integers() -> None:
+def test_rows_hold_the_doubles_that_were_sent() -> None:
     log = Log()
     log.add(trade(123, 36_000.01, 1e9, side=2, sequence=5, event_type=9), partition=4)
     log.add(trade(0, 0.1 + 0.2, 0.014596000000000001))
     good, _ = check(decoded(raw_batch(log.records)), LIMITS)
     assert good is not None
     row = good.rows[0]
-    assert (row["price_e9"], row["volume_units"], row["volume_nanos"]) == (36_000_010_000_000, 10**9, 0)
+    assert (row["price"], row["volume"]) == (36_000.01, 1e9)
     assert (row["side"], row["sequence"], row["event_type"], row["partition"], row["verdict"]) == (2, 5, 9, 4, 0)
     row = good.rows[1]
-    assert (row["price_e9"], row["volume_units"], row["volume_nanos"]) == (300_000_000, 0, 14_596_000)
+    assert (row["price"], row["volume"]) == (0.1 + 0.2, 0.014596000000000001)
     assert row["event_time_us"] == np.int64(T0_US)
 
 
@@ -139,3 +153,33 @@ def test_a_log_time_that_is_none_is_refused_as_that_and_every_output_takes_it(lo
     assert (topic, len(messages)) == ("md.rejects", 1)
     second = bad["log_time"][0].as_py().timestamp()
     assert REJECTS.path(int(second), 0).startswith("rejects/date=1970-01-")
+
+
+def test_any_price_is_good_at_the_venues_that_are_named() -> None:
+    log = Log()
+    for price in (-37.63, 0.0, -0.0, -1e15, -1.1e15, -1.5e-18):
+        log.add(trade(price=price, exchange="nymex", symbol="CLK0"))
+    log.add(trade(price=-37.63, exchange="binance"))
+    good, bad = check(decoded(raw_batch(log.records)), Limits(any_price_venues=frozenset({"nymex"})))
+    assert good is not None
+    assert bad is not None
+    assert good.rows["price"].tolist() == [-37.63, 0.0, 0.0, -1e15]
+    assert bad["reason"].to_pylist() == ["price_out_of_range", "price_too_fine", "price_not_positive"]
+
+
+def test_only_price_volume_and_side_are_content() -> None:
+    log = Log()
+    for at_us, fields in [
+        (0, {}),
+        (123, {}),  # more digits of the same time
+        (0, {"sequence": 7}),
+        (0, {"price": 100.00000000000001}),
+        (0, {"volume": 2.0}),
+        (0, {"side": 2}),
+    ]:
+        log.add(trade(at_us, **fields))
+    good, _ = check(decoded(raw_batch(log.records)), LIMITS)
+    assert good is not None
+    content = good.rows["content"].tolist()
+    assert content[0] == content[1] == content[2]
+    assert len(set(content)) == 4

@@ -1,82 +1,93 @@
-"""Laws of the exact arithmetic, against decimals and Python's integers."""
+"""Laws of the exact arithmetic, against decimals, fractions and Python's integers."""
 
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+import doctest
+import random
+from decimal import Context, Decimal
 from fractions import Fraction
 
 import numpy as np
-from hypothesis import example, given
+import pytest
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from transforms.exact import E9, NOTIONAL_LIMBS, from_limbs, half_even, hash_columns, mix64, notional_limbs, split_e9
-
-EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
-
-decimals = st.builds(  # what a double can hold: at most 15 digits, at most nine of them behind the point
-    lambda digits, places: Decimal(digits).scaleb(-places), st.integers(0, 10**15 - 1), st.integers(0, 9)
+from transforms import exact
+from transforms.exact import (
+    from_limbs,
+    from_words,
+    hash_columns,
+    integers_e18,
+    is_too_fine,
+    mix64,
+    product_limbs,
+    quotient,
+    words_e18,
 )
-price_e9 = st.integers(1, 9 * 10**18)
-units = st.integers(0, 10**15)
-nanos = st.integers(0, E9 - 1)
+
+EXACT = Context(prec=1_200)
+
+short = st.builds(  # what is sent: some digits, somewhere between 1e-18 and 1e15
+    lambda digits, power: float(f"{digits}e{power}"), st.integers(0, 10**17 - 1), st.integers(-18, 14)
+)
+any_double = st.floats(0, 1e15, allow_subnormal=True)
+numbers = st.one_of(short, any_double).filter(lambda value: value <= 1e15).flatmap(lambda v: st.sampled_from([v, -v]))
+fine = numbers.filter(lambda value: meant(value).denominator == 1)
 
 
-def joined(value: float) -> int:
-    whole, rest = split_e9(np.array([value]))
-    assert 0 <= rest[0] < E9
-    return int(whole[0]) * E9 + int(rest[0])
+def meant(value: float) -> Fraction:
+    """The shortest decimal of a double, in 1e-18."""
+    return Fraction(Decimal(repr(value))) * 10**18
 
 
-@given(decimals)
-@example(Decimal("3234691346912.85"))
-@example(Decimal("123456789.1"))
-@example(Decimal("4194303.123456789"))
-@example(Decimal("4194304.000000001"))
-@example(Decimal("999999.999999999"))
-def test_split_e9_gives_back_the_decimal_that_was_sent(value: Decimal) -> None:
-    assert joined(float(value)) == int(value.scaleb(9))
+def test_examples_of_the_docs() -> None:
+    assert doctest.testmod(exact).failed == 0
 
 
-@given(st.floats(0, 1e15))
-@example(2.9999999999)
-@example(0.014596000000000001)
-@example(4194304.5)
-def test_split_e9_is_the_nearest_step_of_the_shortest_decimal(value: float) -> None:
-    exact = EXACT.multiply(Decimal(repr(value)), Decimal(E9))
-    # a decimal halfway between two steps may go either way below 2**22, where the double decides
-    assert abs(Decimal(joined(value)) - exact) <= Decimal("0.5") + Decimal("2e-7")
+@given(st.lists(numbers, min_size=1, max_size=20))
+@example([0.014596000000000001, 3234691346912.85, 999999999999999.9, 1e15, 1e-18, 1.5e-18, 5e-324, 0.0, -0.0])
+@example([0.1 + 0.2, 1.234e-9, 4.98e-10, 1.05e11, 0.0007000000000000001])
+def test_too_fine_is_what_has_digits_below_1e_18(values: list[float]) -> None:
+    assert is_too_fine(np.array(values)).tolist() == [meant(value).denominator != 1 for value in values]
 
 
-@given(st.lists(st.floats(0, 1e15), max_size=20))
-def test_split_e9_of_a_column_is_that_of_its_values(values: list[float]) -> None:
-    whole, rest = split_e9(np.array(values, np.float64))
-    assert [a * E9 + b for a, b in zip(whole.tolist(), rest.tolist(), strict=True)] == [joined(v) for v in values]
+@given(st.lists(fine, min_size=1, max_size=20))
+@example([1e-18, -1e-18, 1e15, -1e15, 999999999999999.9, 0.014596000000000001, 9007199254740993e-4])
+def test_words_are_the_shortest_decimal_of_each_double(values: list[float]) -> None:
+    words = words_e18(np.array(values))
+    assert [from_words(row) for row in words] == [meant(value) for value in values]
+    assert integers_e18(np.array(values)) == [meant(value) for value in values]
+    assert (np.abs(words) < 2**32).all()
 
 
-@given(st.lists(st.tuples(price_e9, units, nanos), min_size=1, max_size=30))
-@example([(9 * 10**18, 10**15, E9 - 1)] * 30)
-def test_notional_limbs_are_the_product_and_may_be_added(rows: list[tuple[int, int, int]]) -> None:
-    columns = [np.array(column, np.int64) for column in zip(*rows, strict=True)]
-    limbs = notional_limbs(columns[0], columns[1], columns[2])
-    assert limbs.shape == (len(rows), NOTIONAL_LIMBS)
-    products = [price * (whole * E9 + rest) for price, whole, rest in rows]
-    assert [from_limbs(row) for row in limbs] == products
-    assert from_limbs(limbs.sum(axis=0)) == sum(products)
+@given(st.integers(0, 10**15), st.integers(0, 18))
+def test_fifteen_digits_come_back_as_they_were_written(digits: int, places: int) -> None:
+    written = EXACT.scaleb(Decimal(digits), -places)
+    assume(written <= 10**15)
+    assert integers_e18(np.array([float(written)])) == [int(EXACT.scaleb(written, 18))]
 
 
-def test_a_million_of_the_largest_notionals_still_fit_their_limbs() -> None:
-    largest = notional_limbs(np.array([9 * 10**18]), np.array([10**15]), np.array([E9 - 1]))
-    assert from_limbs((largest * 2**28)[0]) == 2**28 * 9 * 10**18 * (10**24 + E9 - 1)
+@given(st.lists(st.tuples(fine, fine), min_size=1, max_size=20), st.randoms())
+@example([(1e15, 1e15)] * 20, random.Random(1))
+@example([(-1e15, 1e15), (1e15, 1e15)], random.Random(1))
+def test_sums_are_those_of_fractions_in_any_order_and_grouping(
+    rows: list[tuple[float, float]], dice: random.Random
+) -> None:
+    shuffled = dice.sample(rows, len(rows))
+    cut = dice.randrange(len(rows) + 1)
+    words, limbs = np.zeros(exact.WORDS, np.int64), np.zeros(exact.NOTIONAL_LIMBS, np.int64)
+    for part in (shuffled[:cut], shuffled[cut:]):
+        price, size = (words_e18(np.array([row[side] for row in part], np.float64)) for side in (0, 1))
+        words += size.sum(axis=0)
+        limbs += product_limbs(price, size).sum(axis=0)
+    volume, notional = from_words(words), from_limbs(limbs)
+    assert volume == sum(meant(size) for _, size in rows)
+    assert notional == sum(meant(price) * meant(size) for price, size in rows)
 
 
-@given(st.lists(st.tuples(price_e9, units, nanos), min_size=2, max_size=20), st.randoms())
-def test_sums_do_not_depend_on_order_or_grouping(rows: list[tuple[int, int, int]], dice: object) -> None:
-    def total(part: list[tuple[int, int, int]]) -> np.ndarray:
-        columns = [np.array(column, np.int64) for column in zip(*part, strict=True)]
-        return notional_limbs(columns[0], columns[1], columns[2]).sum(axis=0)
-
-    shuffled = rows.copy()
-    dice.shuffle(shuffled)  # type: ignore[attr-defined]
-    middle = len(rows) // 2
-    assert (total(shuffled[:middle]) + total(shuffled[middle:])).tolist() == total(rows).tolist()
+def test_the_largest_numbers_have_room_for_268_million_events() -> None:
+    largest = words_e18(np.array([999_999_999_999_999.9]))
+    assert from_words((largest * 2**28)[0]) == 2**28 * (10**33 - 10**17)
+    assert from_limbs((product_limbs(largest, largest) * 2**28)[0]) == 2**28 * (10**33 - 10**17) ** 2
+    assert product_limbs(*[np.full((1, 4), 2**32 - 1)] * 2).max() < 2**35
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), unique=True, min_size=1, max_size=50))
@@ -91,11 +102,11 @@ def test_hash_of_columns_depends_on_each_column_and_on_their_order() -> None:
     assert hash_columns(a, b).tolist() == hash_columns(a.copy(), b.copy()).tolist()
 
 
-@given(st.integers(-(10**40), 10**40) | st.integers(-9, 9), st.integers(1, 10**30) | st.integers(1, 4))
-@example(-5, 2)
-def test_quotient_is_rounded_half_even(numerator: int, denominator: int) -> None:
-    assert half_even(numerator, denominator) == round(Fraction(numerator, denominator))
+@given(st.integers(-(10**66), 10**66), st.integers(1, 10**66))
+def test_quotient_is_rounded_once(numerator: int, denominator: int) -> None:
+    assert quotient(numerator, denominator) == float(Fraction(numerator, denominator))
 
 
-def test_quotient_by_nothing_is_none() -> None:
-    assert half_even(5, 0) is None
+@pytest.mark.parametrize("numerator", [0, 5])
+def test_quotient_by_zero_is_none(numerator: int) -> None:
+    assert quotient(numerator, 0) is None

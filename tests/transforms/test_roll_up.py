@@ -21,7 +21,10 @@ START_US = T0_US // 60_000_000 * 60_000_000
 
 trades = st.lists(
     st.tuples(
-        st.integers(0, 59_999), st.sampled_from([1e-9, 0.1, 9e9]), st.sampled_from([0.0, 1e-9, 9_999.9]), st.booleans()
+        st.integers(0, 59_999),
+        st.sampled_from([1e-18, 0.1, 1e15]),
+        st.sampled_from([0.0, 0.0, 1e-18, 9_999.9]),
+        st.booleans(),
     ),
     min_size=1,
     max_size=25,

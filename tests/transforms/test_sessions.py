@@ -28,8 +28,8 @@ trades = st.lists(
     st.tuples(
         st.one_of(st.integers(-90, 90), st.sampled_from([-1, 0])),  # seconds from midnight
         st.sampled_from([0, 1, 500_000, 999_999]),
-        st.sampled_from([1e-9, 0.1, 9e9]),
-        st.sampled_from([0.0, 1e-9, 9_999.9]),
+        st.sampled_from([1e-18, 0.1, 1e15]),
+        st.sampled_from([0.0, 1e-18, 9_999.9]),
         st.booleans(),
     ),
     min_size=1,
