@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.options import MarketDataConfig
 from schemas.reject import REASONS
-from tests.expectations import assert_as_expected, assert_rejects, assert_same_rows, expected_of
+from tests.expectations import assert_as_expected, assert_rejects, assert_same_rows, expected_of, harmless
 from tests.logs import capture_log, mixed_log, seeded_log
 from tests.oracle import Place
 from tests.testing import T0_US, Log, Written, config_with, place_of, places_written, run, trade
@@ -220,7 +220,7 @@ def test_bad_records_are_rejected_with_reason_and_original_record(
 
 def test_bad_records_harm_no_good_event(mixed: tuple[Log, dict[Place, str]], mixed_run: Written) -> None:
     log, reasons = mixed
-    assert_as_expected(mixed_run, expected_of(log, MarketDataConfig(), list(reasons)))
+    assert_as_expected(mixed_run, expected_of(log, MarketDataConfig(), harmless(reasons)))
     assert places_written(mixed_run) == sorted(record.place for record in log.records)
 
 

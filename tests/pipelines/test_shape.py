@@ -82,13 +82,13 @@ def _is_stateful(step: beam_runner_api_pb2.PTransform) -> bool:
 
 
 @pytest.mark.parametrize("gap_s", [None, 30])
-def test_flink_makes_five_stages_of_it(gap_s: int | None) -> None:
+def test_flink_makes_four_stages_of_it(gap_s: int | None) -> None:
     """Each is an exchange, and twice more the way between a Flink task and its worker, for every record."""
     everywhere = Outputs(files_root="files", bootstrap_servers="127.0.0.1:9")
     found = python_stages(whole_graph(everywhere, MarketDataConfig(session_gap_s=gap_s)))
     read, keyed = [name for name in found if name.startswith("Raw")], [n for n in found if not n.startswith("Raw")]
     assert len(read) == 1
-    assert [name.split("/")[0] for name in keyed] == ["FoldCells", "FoldWindows", "WriteEvents", "WriteRefused"]
+    assert [name.split("/")[0] for name in keyed] == ["FoldCells", "FoldWindows", "WriteRefused"]
 
 
 def test_sessions_add_no_step() -> None:
