@@ -17,11 +17,12 @@ from typing import Final
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from pipelines.market_data import STATE_LAYOUT
 from runners.beacons import Beacons
 from runners.flink_rest import ENDED, FlinkError, UnknownJobError
 from runners.live import LiveError, LiveJob, LiveOptions, start
 from runners.log import Log
-from runners.resume import GroupNote, Snapshot, newest_snapshot, next_offsets, read_note, write_note
+from runners.resume import GroupNote, Snapshot, check_layout, newest_snapshot, next_offsets, read_note, write_note
 from runners.stack import Endpoints
 
 Say = Callable[[str], None]
@@ -79,7 +80,9 @@ class LiveGroup:
                 replace(self._options, generation=generation, savepoint=None), None, len(self._log.partitions())
             )
             return
-        known = note or GroupNote("", savepoint, 0, len(self._log.partitions()), self._options.parallelism)
+        known = note or GroupNote(
+            "", savepoint, 0, len(self._log.partitions()), self._options.parallelism, STATE_LAYOUT
+        )
         self._note = replace(known, job="", origin=savepoint) if savepoint else known
         self._resume()
 
@@ -139,6 +142,8 @@ class LiveGroup:
         """A job that goes on from the newest snapshot of the noted one; without any, from the committed offsets."""
         note = self._note
         snapshot = newest_snapshot(self._places.state_dir / "flink" / "checkpoints", note)
+        if snapshot is not None:
+            check_layout(snapshot, note, STATE_LAYOUT)
         count = len(self._log.partitions())
         options = replace(self._options, generation=note.generation, savepoint=snapshot.uri if snapshot else None)
         if snapshot is None:
@@ -158,7 +163,9 @@ class LiveGroup:
         self._say(f"starting on Flink at http://{self._places.flink_rest} from {origin}")
         job = start(self._places, options)
         self._options = replace(options, new_source=False)
-        self._keep(GroupNote(job.job_id, options.savepoint, options.generation, partitions, options.parallelism))
+        self._keep(
+            GroupNote(job.job_id, options.savepoint, options.generation, partitions, options.parallelism, STATE_LAYOUT)
+        )
         self._say(f"job {job.job_id} runs on {partitions} partitions with parallelism {options.parallelism}")
 
     def _commit(self, offsets: dict[int, int]) -> None:

@@ -21,6 +21,7 @@ class GroupNote:
     generation: int  # of the source, see LiveOptions
     partitions: int  # of the topic, which that generation reads
     parallelism: int
+    layout: int = 1  # of the job's state, see STATE_LAYOUT; notes from before there was one do not say
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,15 @@ def newest_snapshot(checkpoints: Path, note: GroupNote) -> Snapshot | None:
     places += (checkpoints / note.job).glob("chk-*")
     found = [Snapshot(place.as_uri(), (place / _METADATA).stat().st_mtime) for place in places if is_whole(place)]
     return max(found, key=lambda snapshot: snapshot.taken_s, default=None)
+
+
+def check_layout(snapshot: Snapshot, note: GroupNote, layout: int) -> None:
+    """ResumeError when the snapshot's state is of another layout than this code's: it would be misread."""
+    if note.layout != layout:
+        raise ResumeError(
+            f"{snapshot.kind} {snapshot.uri} holds state of layout {note.layout}, this version reads layout {layout}; "
+            "go on with the version that took it, or start --fresh (or another --group) with this one"
+        )
 
 
 def is_whole(snapshot: Path) -> bool:

@@ -21,13 +21,17 @@ CAPTURE = Path(__file__).parents[1].parent / "shared" / "data" / "exchange_captu
 
 
 def capture_log() -> Log:
-    """The capture as a topic of 12 partitions, an instrument in each always the same, as publish does it."""
+    """The capture as a topic of 12 partitions, an instrument in each always the same, in the order of its log times.
+
+    It was recorded venue by venue: a partition of two venues' instruments would have times that go back by years.
+    """
     if not CAPTURE.exists():
         pytest.skip(f"the real capture is not beside this checkout: put it at ../{CAPTURE.parent.name}/{CAPTURE.name}")
     log = Log()
     homes: dict[tuple[str, str], int] = {}
-    for row in read_capture(CAPTURE):
-        assert isinstance(row, CapturedEvent)
+    rows = [row for row in read_capture(CAPTURE) if isinstance(row, CapturedEvent)]
+    assert len(rows) == 17_206
+    for row in sorted(rows, key=lambda row: row.log_us):
         home = homes.setdefault((row.event.exchange, row.event.symbol), len(homes) % 12)
         log.add(row.event, partition=home, log_time_us=row.log_us)
     return log
@@ -234,9 +238,7 @@ def mixed_log(percent: int = 1, rounds: int = 1) -> tuple[Log, dict[Place, str]]
             headers = [("horizon-event-id", f"b{number}".encode()), ("trace", b"\xff\x00"), ("none", None)]
             key = None if slot % 2 else b"\x80key"
             if reason == "identity_conflict":
-                place = log.add(
-                    twin.SerializeToString(), partition=home, key=key, headers=headers, log_time_us=twin.timestamp
-                )
+                place = log.add(twin, partition=home, key=key, headers=headers, log_time_us=twin.timestamp)
             else:
                 in_us = T0_US * 1_000 if reason == "log_time_implausible" else None  # where Kafka takes milliseconds
                 place = log.add(value, partition=partition, key=key, headers=headers, log_time_us=in_us)

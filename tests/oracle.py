@@ -109,8 +109,10 @@ def clock_of(log_times_us: Mapping[Place, int]) -> dict[Place, int]:
 
 
 def meant(value: float) -> Decimal:
-    """A double as the decimal a person would write."""
-    return Decimal(repr(value))
+    """A double as the decimal a person would write; what lies below 1e-18 and within 1e-15 of it is noise."""
+    written = Decimal(repr(value))
+    cut = written.quantize(Decimal("1e-18"), context=exact)
+    return cut if abs(exact.subtract(written, cut)) <= abs(written) * Decimal("1e-15") else written
 
 
 @dataclass

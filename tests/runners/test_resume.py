@@ -2,13 +2,24 @@
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runners.resume import GroupNote, ResumeError, newest_snapshot, next_offsets, read_note, write_note
+from pipelines.market_data import STATE_LAYOUT
+from runners.resume import (
+    GroupNote,
+    ResumeError,
+    Snapshot,
+    check_layout,
+    newest_snapshot,
+    next_offsets,
+    read_note,
+    write_note,
+)
 
 NOTE = GroupNote("job1", None, 0, 12, 1)
 
@@ -33,6 +44,14 @@ def zigzag(number: int) -> bytes:
 def mark(topic: str, partition: int, offset: int) -> bytes:
     name = topic.encode()
     return zigzag(offset) + zigzag(partition) + zigzag(len(name)) + name + zigzag(1_700_000_000_000)
+
+
+@pytest.mark.parametrize("layout", [1, STATE_LAYOUT + 1])
+def test_snapshot_of_another_layout_is_refused_with_what_to_do(layout: int) -> None:
+    snapshot = Snapshot("file:///savepoints/savepoint-1", 0.0)
+    check_layout(snapshot, replace(NOTE, layout=STATE_LAYOUT), STATE_LAYOUT)
+    with pytest.raises(ResumeError, match=f"savepoint-1 holds state of layout {layout}.*--fresh"):
+        check_layout(snapshot, replace(NOTE, layout=layout), STATE_LAYOUT)
 
 
 def test_a_note_comes_back_as_it_was_kept(tmp_path: Path) -> None:

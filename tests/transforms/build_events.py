@@ -4,6 +4,7 @@ import numpy as np
 
 from tests.testing import Log, raw_batch
 from transforms.batches import EventBatch, Ints, RawBatch
+from transforms.cell_fold import by_second
 from transforms.check import check
 from transforms.decode import DecodedBatch, decode
 from transforms.faults import Limits
@@ -34,3 +35,8 @@ def events(log: Log) -> EventBatch:
 def whole(batch: EventBatch) -> tuple[EventBatch, Ints]:
     """All rows of a batch, as the files take them."""
     return batch, np.arange(len(batch))
+
+
+def seconds(batch: EventBatch) -> list[tuple[int, EventBatch]]:
+    """The events of each second (since the epoch) by themselves."""
+    return [(second, batch.take(rows)) for second, rows in by_second(batch.rows).items()]

@@ -34,8 +34,10 @@ fine = numbers.filter(lambda value: meant(value).denominator == 1)
 
 
 def meant(value: float) -> Fraction:
-    """The shortest decimal of a double, in 1e-18."""
-    return Fraction(Decimal(repr(value))) * 10**18
+    """The decimal that was meant, in 1e-18: the shortest, but whole where that changes it by at most 1e-15 of it."""
+    written = Fraction(Decimal(repr(value))) * 10**18
+    nearest = Fraction(round(written))
+    return nearest if abs(written - nearest) <= abs(written) / 10**15 else written
 
 
 def test_examples_of_the_docs() -> None:

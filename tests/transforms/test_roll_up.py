@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from tests.oracle import expect
 from tests.testing import T0_US, Log, trade
-from tests.transforms.build_events import events
+from tests.transforms.build_events import events, seconds
 from transforms.bar_columns import bar_batch
 from transforms.roll_up import fixed, newest, roll_up
 from transforms.seconds import NONE, fold
-from transforms.split import split_by_cell
 
 GRACE_US = 500_000
 START_US = T0_US // 60_000_000 * 60_000_000
@@ -42,7 +41,7 @@ def log_of(rows: list[tuple[int, float, float, bool]]) -> Log:
 
 def second_bars(log: Log) -> list[pa.RecordBatch]:
     batches = []
-    for (second, _), piece in split_by_cell(events(log), 1):
+    for second, piece in seconds(events(log)):
         folded = fold(NONE, piece.instruments, piece.rows, GRACE_US)
         batches.append(bar_batch(second, folded, np.arange(len(folded.rows)), 1))
     return batches
@@ -87,16 +86,16 @@ def test_of_each_second_only_the_highest_version_counts(
 def test_it_does_not_matter_through_which_intervals_a_bar_came(
     rows: list[tuple[int, float, float, bool]], dice: random.Random
 ) -> None:
-    seconds = second_bars(log_of(rows))
+    singles = second_bars(log_of(rows))
     tens: dict[int, list[pa.RecordBatch]] = {}
-    for batch in [*seconds, *second_bars(log_of(rows[: len(rows) // 2 + 1]))]:
+    for batch in [*singles, *second_bars(log_of(rows[: len(rows) // 2 + 1]))]:
         at_us = batch["window_start"][0].value
         tens.setdefault(at_us - at_us % 10_000_000, []).append(batch)
     parts = [rolled_bars(batches, 10, start_us) for start_us, batches in tens.items()]
     dice.shuffle(parts)
     by_symbol = [("symbol", "ascending")]
     found = pa.Table.from_batches([rolled_bars(parts, 60, START_US)]).sort_by(by_symbol)
-    assert found.equals(pa.Table.from_batches([rolled_bars(seconds, 60, START_US)]).sort_by(by_symbol))
+    assert found.equals(pa.Table.from_batches([rolled_bars(singles, 60, START_US)]).sort_by(by_symbol))
 
 
 @pytest.mark.parametrize("interval_s", [10, 60, 300, 3600])

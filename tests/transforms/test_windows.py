@@ -139,8 +139,8 @@ def test_revisions_go_out_every_ten_seconds_while_late_trades_keep_coming() -> N
     seen = [(at, row["version"]) for at, row in folded_from(late_trades(), 1) if row["interval_s"] == 60]
     found = [(at, version) for at, version in seen if version >= 8]
     assert found[0] == (end_us + CONFIG.grace_us, 8)
-    assert [at for at, _ in found[1:]] == list(range(80 * S, 140 * S, 10 * S))
-    assert found[-1] == (130 * S, 20)
+    assert [at for at, _ in found[1:]] == list(range(90 * S, 150 * S, 10 * S))  # the cell's own, then theirs
+    assert found[-1] == (140 * S, 20)
 
 
 def test_file_of_a_minute_is_written_once_and_then_every_ten_seconds(
