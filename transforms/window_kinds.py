@@ -20,7 +20,6 @@ from transforms.window_state import Window, due_us
 FoldParts = Callable[[Parts, Span, int], list[pa.RecordBatch]]
 
 FILE_S: Final = 60  # a file of bars or stats holds those that begin in a minute
-_FILE_WAIT_US: Final = 100_000  # the last records of a minute are under way for some milliseconds
 _MAX_BATCHES: Final = 16  # of parts that a window which is out keeps, before they are merged
 
 
@@ -119,7 +118,7 @@ class Fold(Kind):
 
 @dataclass(frozen=True)
 class Minutes(Kind):
-    """The records that others gave, for the files of their minute: at its end + grace, then with the revisions."""
+    """The records that others gave, for the files of their minute: at most every 10 s of the log's clock."""
 
     windowing: Windowing
     name: str = "file"
@@ -130,9 +129,8 @@ class Minutes(Kind):
         return (start_s_of(records) // FILE_S * FILE_S,)
 
     def add(self, window: Window, start_s: int, records: pa.RecordBatch, at_us: int) -> None:
-        """Due when the minute is over; a later version soon after it came."""
-        whole_us = (start_s + FILE_S) * US_PER_S + self.windowing.grace_us + _FILE_WAIT_US
-        window.publish_at(due_us(whole_us, at_us))
+        """Due soon after it came, so that who stops a job finds what was published in its files."""
+        window.publish_at(due_us(0, at_us))
         window.add(records)
 
     def due(self, window: Window, start_s: int, at_us: int) -> Iterator[pa.RecordBatch]:

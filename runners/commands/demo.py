@@ -40,6 +40,7 @@ from transforms.datasets import EVENTS, LATE_EVENTS, REJECTS
 TOPIC: Final = "md.events.raw"
 _CAPTURE_GAPS_S: Final = 0.005  # a capture is told at its own pace, its silences cut to this
 _SETTLE_S: Final = 90.0
+_REVISED_S: Final = 25.0
 
 EPILOG = """Examples:
 
@@ -140,15 +141,19 @@ def _publish(servers: str, name: str, batches: Iterable[PublishBatch], show: Cal
 
 def _settled(watch: Watch, bars: NewestBars, live: Path, published: int) -> Counts:
     """Wait until every record is in the files: the log's clock has to pass their windows first."""
-    _say("all is published; a file is written when the log's clock has passed its window, 10 s at most")
+    _say(
+        "all is published; files and revisions follow the log's clock, 10 s at most in the cells and in the windows each"
+    )
     deadline = time.monotonic() + _SETTLE_S
-    accounted = -1
+    accounted, since = -1, 0.0
     while time.monotonic() < deadline:
         time.sleep(2.0)
         counts = watch.counts()
         _show(counts, bars)
         before, accounted = accounted, _accounted(live)
-        if before == accounted == published:  # seen twice: the bars' files are written in the same moment
+        if accounted != published or before != accounted:
+            since = time.monotonic()
+        elif time.monotonic() - since > _REVISED_S:  # what came late last has gone through cells, windows and files
             return counts
     raise LiveError(
         f"{accounted:,} of {published:,} records are in the files after {_SETTLE_S:.0f} s; logs: {live.parent}"
