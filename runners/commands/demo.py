@@ -141,9 +141,7 @@ def _publish(servers: str, name: str, batches: Iterable[PublishBatch], show: Cal
 
 def _settled(watch: Watch, bars: NewestBars, live: Path, published: int) -> Counts:
     """Wait until every record is in the files: the log's clock has to pass their windows first."""
-    _say(
-        "all is published; files and revisions follow the log's clock, 10 s at most in the cells and in the windows each"
-    )
+    _say("all is published; files and the last revisions follow the log's clock, in steps of 10 s")
     deadline = time.monotonic() + _SETTLE_S
     accounted, since = -1, 0.0
     while time.monotonic() < deadline:
