@@ -53,7 +53,7 @@ def rows_by_place(batch: EventBatch | None) -> dict[Place, Row]:
     """
     if batch is None:
         return {}
-    names = [name for name in batch.rows.dtype.names or () if name != "clock_us"]
+    names = [name for name in batch.rows.dtype.names or () if name not in ("clock_us", "lag_us")]
     rows: dict[Place, Row] = {}
     for row, value in zip(batch.rows, batch.values.to_pylist(), strict=True):
         found = {name: row[name].item() for name in names} | {"value": value}

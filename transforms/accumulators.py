@@ -83,7 +83,7 @@ def accumulate(rows: Rows, keys: Ints, grace_us: int) -> Rows:
         ("events", first & ~zero),
         ("zeros", first & zero),
         ("copies", ~first),
-        ("late", rows["clock_us"] - rows["event_time_us"] > grace_us),
+        ("late", rows["lag_us"] > grace_us),
         ("sideless", first & ~np.isin(rows["side"], (_BUY, _SELL))),
     ):
         found[name] = np.add.reduceat(counted.astype(np.int64), starts)

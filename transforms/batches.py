@@ -30,7 +30,8 @@ EVENT_ROW = np.dtype(
         ("event_type", "<i4"),  # the enum's number, also an unknown one
         ("event_time_us", "<i8"),
         ("log_time_us", "<i8"),  # Kafka timestamp
-        ("clock_us", "<i8"),  # newest log time of the partition up to this record
+        ("clock_us", "<i8"),  # newest log time of the partition up to this record; the cell may move it on
+        ("lag_us", "<i8"),  # that, as the log has it, less the event time
         ("partition", "<i4"),
         ("offset", "<i8"),
         ("price", "<f8"),  # as sent, but that a zero has no sign

@@ -50,6 +50,7 @@ def _events(decoded: DecodedBatch, names: pa.DictionaryArray) -> EventBatch:
     rows["event_time_us"] = fields["timestamp"].to_numpy()
     rows["log_time_us"] = raw.log_time_us
     rows["clock_us"] = raw.clock_us
+    rows["lag_us"] = rows["clock_us"] - rows["event_time_us"]
     rows["partition"] = raw.partition
     rows["offset"] = raw.offset
     for name in ("price", "volume"):
