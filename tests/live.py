@@ -163,6 +163,9 @@ def sums(root: Path) -> dict[str, str]:
     return {name: hashlib.sha256(data).hexdigest() for name, data in Written(root).files().items()}
 
 
+REVISED_S = 25.0  # cells, windows and files revise in steps of 10 s of the log's clock
+
+
 def wait_settled(stack: Endpoints, options: LiveOptions, records: int, log_time_us: int, timeout_s: float) -> None:
     """Until the files account for every record and the clock of each step has come to that log time.
 
@@ -178,6 +181,7 @@ def wait_settled(stack: Endpoints, options: LiveOptions, records: int, log_time_
         return clock_ms is not None and clock_ms >= log_time_us // US_PER_MS - 1
 
     wait_until(passed, timeout_s, f"the job's clock does not come to {log_time_us} us", 1.0)
+    time.sleep(REVISED_S)  # the last revisions go through cells, windows and files in steps of 10 s
 
 
 def places_in_files(root: Path) -> Places:

@@ -18,7 +18,7 @@ from runners.stack import Endpoints
 from runners.watch import Watch
 from schemas import avro
 from schemas.market_data_pb2 import MarketDataEvent
-from tests.live import events_in_stats, records
+from tests.live import REVISED_S, events_in_stats, records
 from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS
 
 _EVENTS = 60_000
@@ -43,7 +43,7 @@ def _wait_for_files(root: Path, truth: Truth) -> None:
     while time.monotonic() < deadline:
         events, rejects = len(read_dataset(root, EVENTS)), len(read_dataset(root, REJECTS))
         if events >= truth.unique and rejects >= 30 and len(read_dataset(root, LATE_EVENTS)) >= truth.late:
-            time.sleep(3)  # the bars' files are written in the same moment
+            time.sleep(REVISED_S)  # the last revisions go through cells, windows and files
             return
         time.sleep(1)
     raise AssertionError(f"after 120 s {events} of {truth.unique} events and {rejects} of 30 rejects are in the files")
