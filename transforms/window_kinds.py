@@ -120,7 +120,6 @@ class Fold(Kind):
 class Minutes(Kind):
     """The records that others gave, for the files of their minute: at most every 10 s of the log's clock."""
 
-    windowing: Windowing
     name: str = "file"
     is_published: ClassVar[bool] = False
 

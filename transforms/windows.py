@@ -168,7 +168,7 @@ class FoldWindows(beam.PTransform):
         self, kinds: Sequence[Kind], windowing: Windowing, files_root: str | None = None, name: str = "windows"
     ) -> None:
         super().__init__()
-        self._kinds = [*kinds, Minutes(windowing)] if files_root is not None else kinds
+        self._kinds = [*kinds, Minutes()] if files_root is not None else kinds
         self._files_root, self._name = files_root, name
 
     @no_annotations  # Beam knows no output of several collections, and warns of each
