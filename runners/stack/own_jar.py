@@ -22,7 +22,7 @@ _TIMEOUT_S: Final = 120.0
 def jar_name(lock: Sequence[Artifact]) -> str:
     """The name of the jar that belongs to the sources as they are."""
     digest = hashlib.sha256()
-    for source in _sources(SOURCES):
+    for source in (*_files(SOURCES, "**/*.java"), *_files(SOURCES, "META-INF/**/*")):
         digest.update(f"{source.relative_to(SOURCES)}\0{len(source.read_bytes())}\0".encode() + source.read_bytes())
     for artifact in lock:
         if artifact.role != "kafka":
@@ -50,7 +50,7 @@ def jar(lock: Sequence[Artifact], cache_dir: Path) -> Path:
 def compile_jar(
     sources: Path, against: Sequence[Path], lock: Sequence[Artifact], cache_dir: Path, target: Path
 ) -> None:
-    """Compile all sources below a directory into a jar, which is there whole or not at all.
+    """Compile all sources below a directory into a jar with its META-INF, which is there whole or not at all.
 
     Raises:
         ArtifactError: the compiler is missing, or what it says.
@@ -60,15 +60,17 @@ def compile_jar(
     with tempfile.TemporaryDirectory(prefix=".compile-", dir=target.parent) as scratch:
         out, packed = Path(scratch, "out"), Path(scratch, target.name)
         command = [runtime(), "-jar", str(compiler), "-17", "-proc:none", "-encoding", "UTF-8", "-d", str(out)]
-        command += ["-cp", ":".join(map(str, against)), *map(str, _sources(sources))]
+        command += ["-cp", ":".join(map(str, against)), *map(str, _files(sources, "**/*.java"))]
         told = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
         if told.returncode:
             raise ArtifactError(f"the Java sources in {sources} do not compile: {' '.join(told.stderr.split())}")
         with zipfile.ZipFile(packed, "w") as archive:
             for file in sorted(out.rglob("*.class")):
                 archive.write(file, file.relative_to(out))
+            for file in _files(sources, "META-INF/**/*"):
+                archive.write(file, file.relative_to(sources))
         packed.replace(target)  # a second process that compiled the same puts the same in its place
 
 
-def _sources(root: Path) -> list[Path]:
-    return sorted(root.rglob("*.java"))
+def _files(root: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in root.glob(pattern) if path.is_file())

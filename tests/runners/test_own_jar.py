@@ -27,11 +27,14 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_jar_holds_the_interceptor_and_the_launcher_and_is_compiled_once(cache: Path) -> None:
+def test_jar_holds_our_classes_and_their_service_and_is_compiled_once(cache: Path) -> None:
     jar = own_jar.jar(LOCK, cache)
     made = jar.stat().st_mtime_ns
     with zipfile.ZipFile(jar) as archive:
-        assert sorted(archive.namelist()) == ["horizon/Blocks.class", "horizon/Launcher.class"]
+        names = {Path(name).stem.partition("$")[0] for name in archive.namelist() if name.startswith("horizon/")}
+        assert names == {"AlignedConsumer", "Blocks", "Launcher", "ReadBlocks"}
+        services = [name for name in archive.namelist() if name.startswith("META-INF/")]
+        assert services == ["META-INF/services/org.apache.beam.sdk.expansion.ExternalTransformRegistrar"]
     assert own_jar.jar(LOCK, cache).stat().st_mtime_ns == made
     assert list(jar.parent.iterdir()) == [jar]
 
@@ -51,7 +54,10 @@ def test_another_source_or_version_is_another_jar(tmp_path: Path, monkeypatch: p
     (tmp_path / "A.java").write_text("class A {}")
     monkeypatch.setattr(own_jar, "SOURCES", tmp_path)
     names.add(own_jar.jar_name(LOCK))
-    assert len(names) == 4
+    (tmp_path / "META-INF").mkdir()
+    (tmp_path / "META-INF" / "service").write_text("A")
+    names.add(own_jar.jar_name(LOCK))
+    assert len(names) == 5
 
 
 def test_source_that_does_not_compile_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:

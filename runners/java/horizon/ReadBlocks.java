@@ -1,0 +1,62 @@
+package horizon;
+
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import org.apache.beam.sdk.expansion.ExternalTransformRegistrar;
+import org.apache.beam.sdk.io.kafka.KafkaIO;
+import org.apache.beam.sdk.io.kafka.KafkaRecord;
+import org.apache.beam.sdk.transforms.ExternalTransformBuilder;
+import org.apache.beam.sdk.transforms.PTransform;
+import org.apache.beam.sdk.values.PBegin;
+import org.apache.beam.sdk.values.PCollection;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+import org.joda.time.Duration;
+
+/**
+ * KafkaIO as transforms/read_kafka.py asks for it: records as they are, without a conversion to rows, by a consumer of
+ * our own. What KafkaIO offers to other languages has neither.
+ */
+public final class ReadBlocks implements ExternalTransformRegistrar {
+  private static final String URN = "horizon:read_blocks:v1";
+
+  @Override
+  public Map<String, ExternalTransformBuilder<?, ?, ?>> knownBuilderInstances() {
+    return Map.of(URN, new Builder());
+  }
+
+  /** What Python gives; Beam fills it by the setters' names. */
+  public static final class Config {
+    private String topic;
+    private Map<String, String> consumer;
+    private Long maxDriftMs;
+
+    public void setTopic(String topic) {
+      this.topic = topic;
+    }
+
+    public void setConsumer(Map<String, String> consumer) {
+      this.consumer = consumer;
+    }
+
+    public void setMaxDriftMs(Long maxDriftMs) {
+      this.maxDriftMs = maxDriftMs;
+    }
+  }
+
+  private static final class Builder
+      implements ExternalTransformBuilder<Config, PBegin, PCollection<KafkaRecord<byte[], byte[]>>> {
+    @Override
+    public PTransform<PBegin, PCollection<KafkaRecord<byte[], byte[]>>> buildExternal(Config config) {
+      long maxDriftMs = config.maxDriftMs;
+      return KafkaIO.<byte[], byte[]>read()
+          .withConsumerConfigUpdates(new HashMap<>(config.consumer))
+          .withTopics(List.of(config.topic))
+          .withKeyDeserializer(ByteArrayDeserializer.class)
+          .withValueDeserializer(ByteArrayDeserializer.class)
+          .withCreateTime(Duration.ZERO)
+          .commitOffsetsInFinalize()
+          .withConsumerFactoryFn(settings -> new AlignedConsumer(settings, maxDriftMs));
+    }
+  }
+}
