@@ -13,13 +13,15 @@ from transforms.event_columns import event_columns, no_copies
 
 
 def event_table(parts: Sequence[tuple[EventBatch, Ints]]) -> pa.Table:
-    """The chosen rows of batches as EVENT rows, each part in the order of (event time, partition, offset)."""
+    """The chosen rows of batches as EVENT rows, each part by instrument, event time, partition and offset."""
     return pa.concat_tables([_table(*part) for part in parts])
 
 
 def _table(batch: EventBatch, chosen: Ints) -> pa.Table:
     rows = batch.rows
-    order = chosen[np.lexsort((places(rows)[chosen], rows["event_time_us"][chosen]))]
+    by_name = sorted(range(len(batch.instruments)), key=batch.instruments.__getitem__)
+    rank = np.argsort(by_name)[rows["instrument"][chosen]]
+    order = chosen[np.lexsort((places(rows)[chosen], rows["event_time_us"][chosen], rank))]
     values = with_header_ids(batch.values, batch.headers).take(pa.array(order))
     columns = event_columns(pa.repeat(batch.topic, len(order)), rows, order, values) | {"copies": no_copies(len(order))}
     return pa.table([columns[name] for name in EVENT.arrow.names], schema=EVENT.arrow)

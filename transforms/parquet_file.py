@@ -51,7 +51,8 @@ def _united(path: Path, dataset: Dataset, table: pa.Table) -> bool:
         beside = Path(name)
         fault_point("made")
         with os.fdopen(handle, "wb") as out:
-            pq.write_table(dataset.merged(tables), out, compression="zstd", compression_level=1, version="2.6")
+            merged = dataset.merged(tables)
+            pq.write_table(merged, out, compression="zstd", compression_level=3, version="2.6", **dataset.encoding)
             out.flush()
             fault_point("written")
             os.fsync(out.fileno())

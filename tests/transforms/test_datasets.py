@@ -114,8 +114,8 @@ def test_events_with_and_without_headers_lie_in_one_table() -> None:
     log.add(trade(2, symbol="C"))
     pieces = [whole(events(log).slice(row, row + 1)) for row in range(3)]
     merged = EVENTS.merged([EVENTS.table(pieces)])
-    assert merged["event_id"].to_pylist() == ["h", "f", None]
-    assert merged["symbol"].to_pylist() == ["BTC-USDT", "B", "C"]
+    assert merged["symbol"].to_pylist() == ["B", "BTC-USDT", "C"]
+    assert merged["event_id"].to_pylist() == ["f", "h", None]
 
 
 def test_rows_of_a_late_file_hold_what_was_missed() -> None:
