@@ -30,7 +30,7 @@ _RAISED, _LOWERED = ("high", "bid"), ("low", "ask")
 ACCUMULATOR = np.dtype(
     [
         ("instrument", "<u4"),  # index into the cell's instruments
-        ("kind", "<i4"),  # event type, one of FOLDED
+        ("kind", "<i4"),  # event type, one that is folded
         *((name, "<i8") for name in _COUNTS),  # zeros: trades of size 0, which are not among the events
         *((name, "<i8", (WORDS,)) for name in _VOLUMES),  # but of tickers; see exact.py
         ("notional", "<i8", (NOTIONAL_LIMBS,)),  # of trades
@@ -84,7 +84,7 @@ def accumulate(rows: Rows, keys: Ints, grace_us: int) -> Rows:
         ("zeros", first & zero),
         ("copies", ~first),
         ("late", rows["lag_us"] > grace_us),
-        ("sideless", first & ~np.isin(rows["side"], (_BUY, _SELL))),
+        ("sideless", first & (rows["side"] != _BUY) & (rows["side"] != _SELL)),
     ):
         found[name] = np.add.reduceat(counted.astype(np.int64), starts)
     for lane, word in enumerate(("identity_hi", "identity_lo")):

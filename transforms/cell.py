@@ -37,6 +37,7 @@ from transforms.metrics import count
 from transforms.parquet_file import Writers
 from transforms.rejects import reject_rows
 from transforms.seconds import Seconds
+from transforms.seen_index import SeenIndex
 
 CellKey = tuple[int, int]  # (window start in s since the epoch, shard)
 
@@ -65,15 +66,13 @@ class _FoldCell(beam.DoFn):
         self._config, self._files_root = config, files_root
 
     def setup(self) -> None:
-        self._writers = Writers()
+        self._writers, self._seen = Writers(), SeenIndex()
 
     def process(
         self,
         element: tuple[CellKey, EventBatch],
         mark: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(cell_state.MARK),
         waiting: BagRuntimeState = beam.DoFn.StateParam(cell_state.WAITING),
-        fresh: BagRuntimeState = beam.DoFn.StateParam(cell_state.FRESH),
-        met: BagRuntimeState = beam.DoFn.StateParam(cell_state.MET),
         kept: BagRuntimeState = beam.DoFn.StateParam(cell_state.KEPT),
         folded: BagRuntimeState = beam.DoFn.StateParam(cell_state.FOLDED),
         out: BagRuntimeState = beam.DoFn.StateParam(cell_state.OUT),
@@ -82,7 +81,7 @@ class _FoldCell(beam.DoFn):
         close: RuntimeTimer = beam.DoFn.TimerParam(CLOSE),
     ) -> Iterable[Any]:
         key, batch = element
-        state = CellState(key[0], mark, waiting, fresh, met, kept, folded, out)
+        state = CellState(key[0], mark, waiting, kept, folded, out)
         if state.is_closed:
             count("events_cell_closed", len(batch))
             return [beam.pvalue.TaggedOutput("late", late_rows(batch, "cell_closed"))]
@@ -92,13 +91,13 @@ class _FoldCell(beam.DoFn):
             state.mark = Mark(0, end_us + self._config.grace_us + _SETTLE_US)
             settle.set(_timestamp(state.mark.settle_us))
             close.set(_timestamp(end_us + self._config.horizon_us + self._config.slack_us))
-        batch = batch.read_at(state.mark.clock_us, dedup.verdicts(batch.rows, state.known()))
+        batch = batch.read_at(state.mark.clock_us, self._seen.verdicts(key, state.chunks(), state.kept(), batch.rows))
         taken = np.flatnonzero(batch.rows["verdict"] != dedup.AGAIN)
         count("records_read_again", len(batch) - len(taken))
         if not len(taken):
             return ()
         batch = batch if len(taken) == len(batch) else batch.take(taken)
-        state.add(batch)
+        self._seen.add(key, state.add(batch))
         self._set_timers(state, batch, key[0], publish, settle)
         return self._unique(key, batch)
 
@@ -133,13 +132,11 @@ class _FoldCell(beam.DoFn):
         at: Timestamp = beam.DoFn.TimestampParam,
         mark: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(cell_state.MARK),
         waiting: BagRuntimeState = beam.DoFn.StateParam(cell_state.WAITING),
-        fresh: BagRuntimeState = beam.DoFn.StateParam(cell_state.FRESH),
-        met: BagRuntimeState = beam.DoFn.StateParam(cell_state.MET),
         kept: BagRuntimeState = beam.DoFn.StateParam(cell_state.KEPT),
         folded: BagRuntimeState = beam.DoFn.StateParam(cell_state.FOLDED),
         out: BagRuntimeState = beam.DoFn.StateParam(cell_state.OUT),
     ) -> Iterator[Any]:
-        state = CellState(key[0], mark, waiting, fresh, met, kept, folded, out)
+        state = CellState(key[0], mark, waiting, kept, folded, out)
         second = (at.micros - self._config.grace_us) // US_PER_S - 1
         if state.is_closed:
             return
@@ -158,14 +155,12 @@ class _FoldCell(beam.DoFn):
         at: Timestamp = beam.DoFn.TimestampParam,
         mark: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(cell_state.MARK),
         waiting: BagRuntimeState = beam.DoFn.StateParam(cell_state.WAITING),
-        fresh: BagRuntimeState = beam.DoFn.StateParam(cell_state.FRESH),
-        met: BagRuntimeState = beam.DoFn.StateParam(cell_state.MET),
         kept: BagRuntimeState = beam.DoFn.StateParam(cell_state.KEPT),
         folded: BagRuntimeState = beam.DoFn.StateParam(cell_state.FOLDED),
         out: BagRuntimeState = beam.DoFn.StateParam(cell_state.OUT),
         settle: RuntimeTimer = beam.DoFn.TimerParam(SETTLE),
     ) -> Iterator[Any]:
-        state = CellState(key[0], mark, waiting, fresh, met, kept, folded, out)
+        state = CellState(key[0], mark, waiting, kept, folded, out)
         if state.is_closed or state.is_new:
             return
         rest, found = self._settled(key, state, at.micros)
@@ -181,14 +176,12 @@ class _FoldCell(beam.DoFn):
         key: CellKey = beam.DoFn.KeyParam,
         mark: ReadModifyWriteRuntimeState = beam.DoFn.StateParam(cell_state.MARK),
         waiting: BagRuntimeState = beam.DoFn.StateParam(cell_state.WAITING),
-        fresh: BagRuntimeState = beam.DoFn.StateParam(cell_state.FRESH),
-        met: BagRuntimeState = beam.DoFn.StateParam(cell_state.MET),
         kept: BagRuntimeState = beam.DoFn.StateParam(cell_state.KEPT),
         folded: BagRuntimeState = beam.DoFn.StateParam(cell_state.FOLDED),
         out: BagRuntimeState = beam.DoFn.StateParam(cell_state.OUT),
         forget: RuntimeTimer = beam.DoFn.TimerParam(FORGET),
     ) -> Iterable[Any]:
-        state = CellState(key[0], mark, waiting, fresh, met, kept, folded, out)
+        state = CellState(key[0], mark, waiting, kept, folded, out)
         _, found = self._settled(key, state, None)
         state.close()
         end_us = (key[0] + WINDOW_S) * US_PER_S + self._config.horizon_us + self._config.slack_us
@@ -220,6 +213,7 @@ class _FoldCell(beam.DoFn):
         out += self._final(key, judged)
         rest = judged.rest()
         state.settle(judged.settled(), rest)
+        self._seen.forget(key)
         return rest, out
 
     def _folded(

@@ -48,9 +48,8 @@ class Judged:
         return self.batch.take(found) if len(found) else None
 
     def settled(self) -> Rows:
-        """Rows of the final records, in the order of the log."""
-        rows = self.batch.rows if self.final.all() else self.batch.rows[self.final]
-        return rows[dedup.log_order(rows)]
+        """Rows of the final records."""
+        return chosen(self.batch.rows, self.final)
 
 
 def judge(batch: EventBatch, kept: Sequence[Words], clock_us: int | None) -> Judged:
@@ -88,11 +87,16 @@ def fold_second(
     known: Known, instruments: Sequence[Instrument], rows: Rows, clock_us: int | None, grace_us: int
 ) -> tuple[Known, Seconds]:
     """Accumulators of a second with its waiting rows: of what lies before `clock_us` (None: all), and of everything."""
-    rows = rows[rows["clock_us"] >= known.clock_us]
+    rows = chosen(rows, rows["clock_us"] >= known.clock_us)
     final = np.ones(len(rows), np.bool_) if clock_us is None else rows["clock_us"] < clock_us
-    folded = seconds.fold(known.folded, instruments, rows[final], grace_us)
+    folded = seconds.fold(known.folded, instruments, chosen(rows, final), grace_us)
     upto_us = known.clock_us if clock_us is None else max(known.clock_us, clock_us)
-    return Known(upto_us, folded), seconds.fold(folded, instruments, rows[~final], grace_us)
+    return Known(upto_us, folded), seconds.fold(folded, instruments, chosen(rows, ~final), grace_us)
+
+
+def chosen(rows: Rows, mask: npt.NDArray[np.bool_]) -> Rows:
+    """rows[mask]; without a copy when that is all of them, which it mostly is."""
+    return rows if mask.all() else rows[mask]
 
 
 def by_second(rows: Rows) -> dict[int, npt.NDArray[np.intp]]:

@@ -20,8 +20,6 @@ from transforms.cell_fold import WINDOW_S, Known, known_of
 from transforms.exact import Words
 
 WAITING = BagStateSpec("waiting", BytesCoder())  # records that are not final, with their messages
-FRESH = BagStateSpec("fresh", BytesCoder())  # seen_rows of those, a chunk a batch
-MET = BagStateSpec("met", BytesCoder())  # seen_rows of those, merged chunks
 KEPT = BagStateSpec("kept", BytesCoder())  # seen_rows of the final ones, until the cell closes
 FOLDED = BagStateSpec("folded", BytesCoder())  # accumulators of the final ones; of a second the newest counts
 OUT = BagStateSpec("out", BytesCoder())  # versions that went out
@@ -49,15 +47,12 @@ class CellState:
         start_s: int,
         mark: ReadModifyWriteRuntimeState,
         waiting: BagRuntimeState,
-        fresh: BagRuntimeState,
-        met: BagRuntimeState,
         kept: BagRuntimeState,
         folded: BagRuntimeState,
         out: BagRuntimeState,
     ) -> None:
         self._start_s = start_s
-        self._mark, self._waiting, self._fresh, self._met = mark, waiting, fresh, met
-        self._kept, self._folded, self.out = kept, folded, out
+        self._mark, self._waiting, self._kept, self._folded, self.out = mark, waiting, kept, folded, out
         self._marked: bytes | None = mark.read()
 
     @property
@@ -79,22 +74,22 @@ class CellState:
 
     def begin(self) -> None:
         """Say that nothing is known yet: the worker then keeps what it adds and never asks the runner for it."""
-        for bag in (self._waiting, self._fresh, self._met, self._kept):
+        for bag in (self._waiting, self._kept):
             bag.clear()
-
-    def known(self) -> list[Words]:
-        """seen_rows of all records, the final ones first."""
-        return [dedup.seen_from_bytes(chunk) for bag in (self._kept, self._met, self._fresh) for chunk in bag.read()]
 
     def kept(self) -> list[Words]:
         """seen_rows of the final records."""
         return [dedup.seen_from_bytes(chunk) for chunk in self._kept.read()]
 
-    def add(self, batch: EventBatch) -> None:
-        """Hold records until they are final."""
-        self._waiting.add(struct.pack("<H", self.bits(batch.rows)) + batch.to_bytes())
-        self._fresh.add(dedup.seen_rows(batch.rows).tobytes())
-        _merge_into(self._met, self._fresh)
+    def add(self, batch: EventBatch) -> bytes:
+        """Hold records until they are final; the chunk that holds them."""
+        chunk = struct.pack("<H", self.bits(batch.rows)) + batch.to_bytes()
+        self._waiting.add(chunk)
+        return chunk
+
+    def chunks(self) -> list[bytes]:
+        """The chunks that hold records, as they came; each the same object for as long as the worker has it."""
+        return list(self._waiting.read())
 
     def bits(self, rows: Rows) -> int:
         """The seconds of the cell that rows are of, a bit each."""
@@ -106,14 +101,14 @@ class CellState:
         bit = 1 << second - self._start_s
         pieces = [piece for piece in self._waiting.read() if struct.unpack_from("<H", piece)[0] & bit]
         parts = []
-        for instruments, rows in map(packed_rows, (memoryview(piece)[2:] for piece in pieces)):
+        for instruments, rows in map(packed_rows, map(held_rows, pieces)):
             of_second = rows["event_time_us"] // US_PER_S == second
             parts.append((instruments, rows if of_second.all() else rows[of_second]))
         return joined(parts)
 
     def waiting(self) -> EventBatch | None:
         """The records that are not final; None without any."""
-        pieces = [EventBatch.from_bytes(memoryview(piece)[2:]) for piece in self._waiting.read()]
+        pieces = [EventBatch.from_bytes(held_rows(piece)) for piece in self._waiting.read()]
         return EventBatch.concat(pieces) if pieces else None
 
     def folded(self) -> dict[int, Known]:
@@ -130,18 +125,20 @@ class CellState:
             self._folded.add(known.to_bytes(second))
 
     def settle(self, final: Rows, rest: EventBatch | None) -> None:
-        """Keep of final records (in the order of the log) what tells their copies; hold the rest on."""
-        for bag in (self._waiting, self._fresh, self._met):
-            bag.clear()
+        """Keep of final records what tells their copies; hold the rest on."""
+        self._waiting.clear()
         if rest is not None:
             self.add(rest)
         if len(final):
-            self._kept.add(dedup.seen_rows(final).tobytes())
-            _merge(self._kept)
+            self._kept.add(dedup.seen_rows(final, by_log=True).tobytes())
+            chunks = self.kept()
+            if len(chunks) > _MAX_CHUNKS:
+                self._kept.clear()
+                self._kept.add(dedup.merged_seen(chunks).tobytes())
 
     def close(self) -> None:
         """Keep one mark, so that a straggler does not start a second, poorer cell."""
-        for state in (self._waiting, self._fresh, self._met, self._kept, self._folded, self.out):
+        for state in (self._waiting, self._kept, self._folded, self.out):
             state.clear()
         self._mark.write(_CLOSED)
         self._marked = _CLOSED
@@ -151,21 +148,11 @@ class CellState:
         self._mark.clear()
 
 
+def held_rows(chunk: bytes) -> memoryview:
+    """EventBatch.to_bytes() of what a chunk of CellState.chunks holds."""
+    return memoryview(chunk)[2:]
+
+
 def window_seconds(bits: int, start_s: int) -> Iterable[int]:
     """The seconds (since the epoch) that these bits stand for."""
     return [start_s + number for number in range(WINDOW_S) if bits >> number & 1]
-
-
-def _merge_into(merged: BagRuntimeState, fresh: BagRuntimeState) -> None:
-    chunks = [dedup.seen_from_bytes(chunk) for chunk in fresh.read()]
-    if len(chunks) > _MAX_CHUNKS:
-        fresh.clear()
-        merged.add(dedup.merged_seen(chunks).tobytes())
-        _merge(merged)
-
-
-def _merge(bag: BagRuntimeState) -> None:
-    chunks = [dedup.seen_from_bytes(chunk) for chunk in bag.read()]
-    if len(chunks) > _MAX_CHUNKS:
-        bag.clear()
-        bag.add(dedup.merged_seen(chunks).tobytes())

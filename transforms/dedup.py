@@ -21,6 +21,8 @@ COPY: Final = 1
 AGAIN: Final = 2
 CONFLICT: Final = 3
 
+Verdicts = npt.NDArray[np.uint8]
+
 _OFFSET_BITS: Final = 44  # 1.7e13 records a partition, 2**20 partitions
 _COLUMNS: Final = 4  # of what is remembered of a record: key, identity_lo, content, place; 32 bytes
 
@@ -41,7 +43,8 @@ def keys(identity_hi: Words, identity_lo: Words, event_time_us: Ints) -> Words:
     return mix64(identity_hi) ^ identity_lo ^ mix64((event_time_us // US_PER_S).view(np.uint64))
 
 
-def _keys(rows: Rows) -> Words:
+def row_keys(rows: Rows) -> Words:
+    """The key of each row."""
     return keys(rows["identity_hi"], rows["identity_lo"], rows["event_time_us"])
 
 
@@ -56,13 +59,20 @@ def repeated(words: Words) -> npt.NDArray[np.bool_]:
     return found
 
 
-def seen_rows(rows: Rows) -> Words:
-    """What is remembered of EVENT_ROW rows: (4, n) words, sorted by key; of one key the order stays."""
-    key = _keys(rows)
+def seen_rows(rows: Rows, *, by_log: bool = False) -> Words:
+    """What is remembered of EVENT_ROW rows: (4, n) words, sorted by key; of one key as given, or as in the log."""
+    key = row_keys(rows)
     order = np.argsort(key, kind="stable")
+    if by_log:
+        ordered = key[order]
+        same = np.flatnonzero(ordered[1:] == ordered[:-1])
+        if len(same):
+            places_ = np.union1d(same, same + 1)
+            found = order[places_]
+            order[places_] = found[np.lexsort((places(rows[found]), rows["clock_us"][found], key[found]))]
     seen = np.empty((_COLUMNS, len(rows)), np.uint64)
     for column, words in enumerate((key, rows["identity_lo"], rows["content"], places(rows))):
-        seen[column] = words[order]
+        np.take(np.ascontiguousarray(words), order, out=seen[column])  # out of whole rows each would miss the cache
     return seen
 
 
@@ -77,27 +87,33 @@ def merged_seen(chunks: Sequence[Words]) -> Words:
     return joined[:, np.argsort(joined[0], kind="stable")]
 
 
-def verdicts(rows: Rows, known: Sequence[Words], *, by_log: bool = False) -> npt.NDArray[np.uint8]:
-    """NEW, COPY, AGAIN or CONFLICT for each row; `known` are seen_rows of what came before.
+def verdicts(rows: Rows, kept: Sequence[Words], *, by_log: bool = False) -> Verdicts:
+    """NEW, COPY, AGAIN or CONFLICT for each row; `kept` are seen_rows of what came before.
 
     Rows come one after the other as they are given, or (by_log) as they lie in the log. Only those whose key meets
     another are looked at one by one, by the whole 128-bit identity.
     """
-    result = np.full(len(rows), NEW, np.uint8)
-    key = _keys(rows)
+    key = row_keys(rows)
     order = np.argsort(key, kind="stable")
     ordered = key[order]
-    met = np.zeros(len(rows), np.bool_)
     same = ordered[1:] == ordered[:-1]
+    met = meets(kept, ordered)
     met[1:] |= same
     met[:-1] |= same
-    for seen in known:
-        at = np.searchsorted(seen[0], ordered)
-        met |= seen[0][np.minimum(at, seen.shape[1] - 1)] == ordered
     if not met.any():
-        return result
-    read = _read_before(known, ordered[met])
-    suspects = np.sort(order[met])
+        return np.full(len(rows), NEW, np.uint8)
+    return verdicts_of(rows, key, np.sort(order[met]), read_before(kept, ordered[met]), by_log=by_log)
+
+
+Read = dict[tuple[int, int], tuple[int, set[int]]]
+"""(key, identity_lo) -> (content of the first, places read)."""
+
+
+def verdicts_of(
+    rows: Rows, key: Words, suspects: npt.NDArray[np.intp], read: Read, *, by_log: bool = False
+) -> Verdicts:
+    """Verdicts when all but the suspects (indices, ascending) are new; `read` is what came before, and grows."""
+    result = np.full(len(rows), NEW, np.uint8)
     if by_log:
         suspects = suspects[log_order(rows[suspects])]
     words = (column[suspects].tolist() for column in (key, rows["identity_lo"], rows["content"], places(rows)))
@@ -113,10 +129,19 @@ def verdicts(rows: Rows, known: Sequence[Words], *, by_log: bool = False) -> npt
     return result
 
 
-def _read_before(known: Sequence[Words], wanted: Words) -> dict[tuple[int, int], tuple[int, set[int]]]:
-    """(key, identity_lo) -> (content, places read) of the known rows with one of these keys (sorted)."""
-    read: dict[tuple[int, int], tuple[int, set[int]]] = {}
-    for seen in known:
+def meets(kept: Sequence[Words], key: Words) -> npt.NDArray[np.bool_]:
+    """Which of these keys are among the kept."""
+    met = np.zeros(len(key), np.bool_)
+    for seen in kept:
+        at = np.searchsorted(seen[0], key)
+        met |= seen[0][np.minimum(at, seen.shape[1] - 1)] == key
+    return met
+
+
+def read_before(kept: Sequence[Words], wanted: Words) -> Read:
+    """What the kept rows with one of these keys (sorted) are."""
+    read: Read = {}
+    for seen in kept:
         starts, stops = (np.searchsorted(seen[0], wanted, side) for side in ("left", "right"))
         for at in np.flatnonzero(starts < stops).tolist():
             for word, low, content, place in seen[:, starts[at] : stops[at]].T.tolist():

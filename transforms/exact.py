@@ -23,6 +23,7 @@ NOTIONAL_LIMBS: Final = 2 * _LIMBS - 1
 
 _PLACES: Final = 18
 _NOISE: Final = Decimal("1e-15")  # of a number: what a few operations on doubles may have changed it by
+_SMALL: Final = 1e-3  # half of 1e-18 is noise beside anything above this
 _DIGITS: Final = 15  # two decimals of at most 15 digits never share a double: such a one is the shortest
 _POWERS: Final = np.array([10.0**power for power in range(_PLACES + 1)])  # each is exact
 _POWERS_LOW: Final = np.array([10**power & 0xFFFFFFFF for power in range(_PLACES + 1)], np.uint64)
@@ -56,9 +57,13 @@ def is_too_fine(values: Floats) -> Mask:
     >>> is_too_fine(np.array([1.234e-9, -0.014596000000000001, 7.000000000000001e-7, 1e-18, 1.5e-18, 5e-324])).tolist()
     [False, False, False, False, True, True]
     """
-    too_fine = ~_short(np.abs(values))[2]
-    for row in np.flatnonzero(too_fine).tolist():
-        too_fine[row] = _integer_of(float(values[row])) is None
+    size = np.abs(values)
+    too_fine = (size < _SMALL) & (size > 0)
+    small = np.flatnonzero(too_fine)
+    if len(small):
+        too_fine[small] = ~_short(size[small])[2]
+        for row in np.flatnonzero(too_fine).tolist():
+            too_fine[row] = _integer_of(float(values[row])) is None
     return too_fine
 
 

@@ -1,6 +1,7 @@
 """What is wrong with a record: all rules on whole columns, and the limits that they go by."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -62,7 +63,7 @@ def _price_faults(price: Floats, names: pa.DictionaryArray, limits: Limits) -> F
 def _volume_faults(volume: Floats, event_type: npt.NDArray[np.int32], limits: Limits) -> Faults:
     known = np.isfinite(volume)
     inside = volume <= np.where(event_type == TICKER, limits.max_ticker_volume, limits.max_volume)
-    added_up = inside & (volume > 0) & np.isin(event_type, (TRADE, ORDER_BOOK))
+    added_up = inside & (volume > 0) & ((event_type == TRADE) | (event_type == ORDER_BOOK))
     return [
         ("volume_not_finite", ~known),
         ("volume_negative", volume < 0),
@@ -81,6 +82,13 @@ def _name_faults(names: pa.DictionaryArray, max_bytes: int) -> Faults:
 
 
 def _name_fault(joined: str, max_bytes: int) -> RejectReason | None:
+    # what a hostile producer sends at length is not kept in memory
+    rule = _name_rule if len(joined) <= 2 * max_bytes + 1 else _name_rule.__wrapped__
+    return rule(joined, max_bytes)
+
+
+@lru_cache(maxsize=16_384)
+def _name_rule(joined: str, max_bytes: int) -> RejectReason | None:
     exchange, _, symbol = joined.partition("\t")
     if "\t" in symbol:  # one of the names holds it, and so the parting may have been elsewhere
         return "name_malformed"

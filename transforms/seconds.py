@@ -10,7 +10,6 @@ So the version grows with each record and equal version means equal content, in 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,6 @@ from transforms.batches import Instrument, Rows, narrowed, pack_rows, unpack_row
 from transforms.dedup import CONFLICT
 from transforms.exact import Ints
 
-FOLDED: Final = (TRADE, ORDER_BOOK, TICKER)
 LINEAGE = np.dtype([("row", "<i8"), ("partition", "<i4"), ("first", "<i8"), ("last", "<i8")])
 
 
@@ -58,12 +56,15 @@ def version(rows: Rows) -> Ints:
 
 def foldable(rows: Rows) -> npt.NDArray[np.bool_]:
     """Which EVENT_ROW rows are of a kind that is folded; unknown event types are not."""
-    return np.isin(rows["event_type"], FOLDED)
+    kind = rows["event_type"]
+    known: npt.NDArray[np.bool_] = (kind == TRADE) | (kind == ORDER_BOOK) | (kind == TICKER)
+    return known
 
 
 def fold(folded: Seconds, instruments: Sequence[Instrument], rows: Rows, grace_us: int) -> Seconds:
     """`folded` with the foldable of these rows (EVENT_ROW, `verdict` set by the dedup) folded in."""
-    rows = rows[foldable(rows)]
+    known = foldable(rows)
+    rows = rows if known.all() else rows[known]
     conflicting = rows["verdict"] == CONFLICT
     accepted = rows[~conflicting] if conflicting.any() else rows
     if len(accepted):

@@ -1,0 +1,106 @@
+"""Where each identity lies among the records that a cell holds, so that a batch is not compared with all of them.
+
+It lives in the worker's memory and follows from the cell's state alone: it is made anew whenever the state is not the
+one that it was made of.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from transforms import dedup
+from transforms.batches import Rows, rows_only
+from transforms.cell_state import held_rows
+from transforms.dedup import Verdicts
+from transforms.exact import Words
+
+_ROW_BITS = 24  # of a reference: the chunk's number, then the row in it
+
+
+class _Cell:
+    """Of one cell: the chunks of state that hold its records, and key -> where the record lies."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self._rows: list[Rows] = []
+        self._first: dict[int, int] = {}
+        self._more: dict[int, list[int]] = {}  # of a key that was met again
+
+    def add(self, chunk: bytes) -> None:
+        """Note the records of a chunk."""
+        rows = rows_only(held_rows(chunk))
+        at, keys = len(self.chunks) << _ROW_BITS, dedup.row_keys(rows).tolist()
+        self.chunks.append(chunk)
+        self._rows.append(rows)
+        repeated = self.repeated(keys)
+        known = {key: self._first[key] for key in repeated if key in self._first}
+        self._first.update(zip(keys, range(at, at + len(keys)), strict=True))
+        for index in indices(keys, repeated):
+            if known.setdefault(keys[index], at + index) != at + index:
+                self._more.setdefault(keys[index], []).append(at + index)
+        self._first.update(known)
+
+    def is_of(self, chunks: Sequence[bytes]) -> bool:
+        """Whether these are its chunks: as many, and the last is the same object.
+
+        An equal one may be of another attempt. What the worker fetches anew is all new, so the last tells of them all.
+        """
+        return len(self.chunks) == len(chunks) and (not chunks or self.chunks[-1] is chunks[-1])
+
+    def repeated(self, keys: list[int]) -> set[int]:
+        """Those of the keys that are known, or come twice."""
+        distinct = set(keys)
+        found = self._first.keys() & distinct
+        return found if len(distinct) == len(keys) else found | {key for key, n in Counter(keys).items() if n > 1}
+
+    def read(self, keys: Iterable[int]) -> Iterator[tuple[int, int, int, int]]:
+        """(key, identity_lo, content, place) of the records that have one of the keys; of one key as they came."""
+        for key in keys:
+            for reference in (self._first[key], *self._more.get(key, ())) if key in self._first else ():
+                rows, row = self._rows[reference >> _ROW_BITS], reference & (1 << _ROW_BITS) - 1
+                place = int(dedup.places(rows[row : row + 1])[0])
+                yield key, int(rows["identity_lo"][row]), int(rows["content"][row]), place
+
+
+def indices(keys: list[int], wanted: set[int]) -> list[int]:
+    """Where the wanted keys are."""
+    return [index for index, key in enumerate(keys) if key in wanted] if wanted else []
+
+
+class SeenIndex:
+    """Of each cell that holds records."""
+
+    def __init__(self) -> None:
+        self._cells: dict[tuple[int, int], _Cell] = {}
+
+    def verdicts(self, cell: tuple[int, int], chunks: Sequence[bytes], kept: Sequence[Words], rows: Rows) -> Verdicts:
+        """Verdicts of rows that come now; `chunks` and `kept` are the state of the cell."""
+        known, key = self._of(cell, chunks), dedup.row_keys(rows)
+        keys = key.tolist()
+        suspects = indices(keys, known.repeated(keys))
+        if kept:
+            suspects = np.union1d(suspects, np.flatnonzero(dedup.meets(kept, key))).astype(np.intp).tolist()
+        if not suspects:
+            return np.full(len(rows), dedup.NEW, np.uint8)
+        wanted = np.unique(key[suspects])
+        read = dedup.read_before(kept, wanted)
+        for word, low, content, place in known.read(wanted.tolist()):
+            read.setdefault((word, low), (content, set()))[1].add(place)
+        return dedup.verdicts_of(rows, key, np.array(suspects, np.intp), read)
+
+    def add(self, cell: tuple[int, int], chunk: bytes) -> None:
+        """Note a chunk that the state holds from now on."""
+        self._cells[cell].add(chunk)
+
+    def forget(self, cell: tuple[int, int]) -> None:
+        """The cell holds nothing any more, or other chunks."""
+        self._cells.pop(cell, None)
+
+    def _of(self, cell: tuple[int, int], chunks: Sequence[bytes]) -> _Cell:
+        known = self._cells.get(cell)
+        if known is None or not known.is_of(chunks):
+            known = self._cells[cell] = _Cell()
+            for chunk in chunks:
+                known.add(chunk)
+        return known
