@@ -2,6 +2,7 @@
 
     python -m bench.live
     python -m bench.live --against HEAD~1 --runs 3
+    python -m bench.live --profile DIR
 
 The topic is filled first, so that the generator takes no core while the job runs. Two minutes from the first record out
 are warm-up: the JVMs' second compiler takes a core for the first of them. Then events a second are the unique events,
@@ -11,10 +12,13 @@ late ones and rejects that come out, and CPU microseconds an event are of the sa
 import argparse
 import json
 import shutil
+import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench import profile
 from bench.against import against
 from bench.load import conditions, make_topics, market, preload, stack_at
 from bench.processes import cpu_seconds
@@ -36,8 +40,11 @@ class Sample:
     cpu: dict[str, float]  # CPU seconds by process
 
 
-def measure(places: Endpoints, options: LiveOptions, seconds: float) -> list[Sample]:
-    """A sample a second, from the first record out for at least so long, or until the topic has ended."""
+def measure(places: Endpoints, options: LiveOptions, seconds: float, steady: Callable[[float], None]) -> list[Sample]:
+    """A sample a second, from the first record out for at least so long, or until the topic has ended.
+
+    `steady` is called with each, with the seconds since the first.
+    """
     watch = Watch(places.bootstrap_servers, options.topic, options.outputs.topic_prefix, options.config.intervals_s)
     series: list[Sample] = []
     with running(places, options):
@@ -49,6 +56,8 @@ def measure(places: Endpoints, options: LiveOptions, seconds: float) -> list[Sam
                 series.append(Sample(counts.at, out, cpu_seconds(places.state_dir)))
             elif time.monotonic() - submitted > _START_S:
                 raise SystemExit(f"nothing came out within {_START_S:.0f} s")
+            if series:
+                steady(series[-1].at - series[0].at)
             before = sum(sample.out < out for sample in series)  # the newest change is the sample after these
             if series and series[-1].at - series[before].at > _SILENT_S:
                 return series[: before + 1]
@@ -121,9 +130,31 @@ def one(asked: argparse.Namespace) -> Figures:
             print(
                 f"filled {options.topic} with {asked.events:,} records at {asked.events / seconds:,.0f}/s", flush=True
             )
-        series = measure(places, options, asked.warm_up + asked.seconds)
+        profiler = Profiler(places.state_dir, asked.profile, asked.warm_up, asked.seconds)
+        series = measure(places, options, asked.warm_up + asked.seconds, profiler)
+        profiler.end()
         shutil.rmtree(places.state_dir / name, ignore_errors=True)
-    return report(series, asked.warm_up, asked.seconds)
+    found = report(series, asked.warm_up, asked.seconds)
+    if asked.profile:
+        profile.report(asked.profile)
+    return found
+
+
+class Profiler:
+    """Samples the measured time, when it is to."""
+
+    def __init__(self, state_dir: Path, out: Path | None, warm_up: float, seconds: float) -> None:
+        self._state_dir, self._out, self._warm_up, self._seconds = state_dir, out, warm_up, seconds
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def __call__(self, at: float) -> None:
+        if self._out and not self._running and at >= self._warm_up:
+            self._running = profile.sampling(self._state_dir, int(self._seconds * 0.8), self._out)
+
+    def end(self) -> None:
+        """Wait for the samples."""
+        for process in self._running:
+            process.wait(self._seconds)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -140,6 +171,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--no-files", action="store_true")
     parser.add_argument("--topic", help="a topic that was filled before")
     parser.add_argument("--state-dir", type=Path, help="a stack that runs; default: one of its own")
+    parser.add_argument("--profile", metavar="DIR", type=Path, help="sample the measured time too (bench/profile.py)")
     parser.add_argument("--figures", type=Path, help="write the figures there too, as JSON")
     parser.add_argument("--against", metavar="REV", help="in turns with that revision, each on stacks of its own")
     parser.add_argument("--runs", type=int, default=3, help="of each, with --against")
@@ -151,8 +183,10 @@ def main() -> None:
     parser = arguments()
     asked = parser.parse_args()
     if asked.against:
-        if asked.state_dir or asked.topic or asked.figures:
-            parser.error("--against has stacks, topics and figures of its own: no --state-dir, --topic or --figures")
+        if asked.state_dir or asked.topic or asked.figures or asked.profile:
+            parser.error(
+                "--against has stacks, topics and figures of its own: --state-dir, --topic, --figures, --profile"
+            )
         against(asked.against, asked.runs, {**vars(asked), "against": None, "runs": None})
         return
     found = one(asked)

@@ -5,6 +5,7 @@ import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from runners.stack.java import Jvm
 from runners.stack.process import ProcessSpec
@@ -65,11 +66,19 @@ def write_tiny_jar(root: Path) -> Path:
     return tiny_jar(root)
 
 
+# Two arenas: in one for each of its 40 threads, a worker's free memory is what the next thread cannot use. What is freed
+# is kept for the next batch: arrays of some megabytes, given back and fetched anew, cost a first touch of each page.
+_MALLOC: Final = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
+}
+
+
 def workers_spec(port: int, root: Path, import_root: Path) -> ProcessSpec:
     """The pool of Python workers: this very interpreter, with the checkout importable."""
     boot = write_boot(root)
-    # two arenas: in one for each of its 40 threads, a worker's free memory is what the next thread cannot use
-    environment = {"PYTHONPATH": str(import_root), "MALLOC_ARENA_MAX": "2"}
+    environment = {"PYTHONPATH": str(import_root), **_MALLOC}
     return ProcessSpec(
         "workers", (sys.executable, "-m", "runners.stack.worker_pool", str(port), str(boot)), environment
     )

@@ -1,6 +1,7 @@
 """KafkaIO's consumer, in the packaged Java on a real broker: no partition is read far ahead of the slowest."""
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from runners.stack import Endpoints, own_jar
 from runners.stack.java import runtime
 from tests.conftest import TopicFactory
 
-START_MS = 1_700_000_000_000
+START_MS = time.time_ns() // 1_000_000 - 3 * 3_600_000  # what is older than the topic's retention would be deleted
 NO_BOUND = 2**40  # ms
 Record = tuple[int, int, int]  # partition, offset, log time in ms after START_MS
 RATES = {0: 1, 1: 1, 2: 30}  # records a ms of log time: what is read at one pace is not one time
@@ -83,8 +84,8 @@ def test_partition_with_many_records_does_not_fall_behind_the_others(
     records = fill(stack, name, times)
     aligned = polls(java, stack, name, 3, records, DRIFT_MS)
     assert in_order_and_once(aligned, times)
-    # what a poll brings is there at once, and the pause comes with the next
-    assert widest(aligned, times) <= DRIFT_MS + POLL
+    # what one poll brings is not held back, and at first it is not known which partitions have records
+    assert widest(aligned, times) <= DRIFT_MS + 2 * POLL
     assert widest(polls(java, stack, name, 3, records, NO_BOUND), times) > 1_000
 
 
@@ -95,11 +96,12 @@ def test_partition_with_many_records_does_not_fall_behind_the_others(
         pytest.param({0: list(range(3_000)), 1: [5], 2: list(range(3_000))}, id="drained"),
         pytest.param({0: list(range(3_000)), 1: [3_000_000 + at for at in range(3_000)]}, id="50-minutes-ahead"),
         pytest.param({0: list(range(3_000)), 1: [-7_200_000 + at for at in range(3_000)]}, id="2-hours-behind"),
-        pytest.param({0: [0, 10**10, *range(2_000)], 1: list(range(2_000))}, id="one-wild-time"),
+        pytest.param({0: [0, 10_000_000, *range(2_000)], 1: list(range(2_000))}, id="one-wild-time"),
     ],
 )
 def test_no_clock_keeps_a_partition_from_being_read(
     java: list[str], stack: Endpoints, topic: TopicFactory, times: dict[int, list[int]]
 ) -> None:
     name = topic(partitions=len(times))
-    assert in_order_and_once(polls(java, stack, name, len(times), fill(stack, name, times), DRIFT_MS), times)
+    found = polls(java, stack, name, len(times), fill(stack, name, times), DRIFT_MS)
+    assert in_order_and_once(found, times)

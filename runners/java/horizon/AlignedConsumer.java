@@ -17,12 +17,15 @@ import org.apache.kafka.common.TopicPartition;
  * <p>Kafka gives each partition the same number of bytes. Where one holds more of them a second than another, a reader
  * that catches up would have read the sparse one to its end when the dense one has hardly begun, and all that it read
  * ahead waits in state for the clock of the slowest. Only a partition with records left counts as behind, so one that
- * is empty, drained or hours behind on its own clock keeps no other from being read. Flink calls this watermark
- * alignment; Beam has none.
+ * is empty, drained, without a leader or hours behind on its own clock keeps no other from being read for long. Flink
+ * calls this watermark alignment; Beam has none.
  */
 public final class AlignedConsumer extends KafkaConsumer<byte[], byte[]> {
+  private static final long PATIENCE_MS = 5_000;
+
   private final long maxDriftMs;
   private final Map<TopicPartition, Long> clocks = new HashMap<>(); // newest log time read, in ms
+  private final Map<TopicPartition, Long> waitedMs = new HashMap<>(); // in polls that brought nothing of it
 
   public AlignedConsumer(Map<String, Object> config, long maxDriftMs) {
     super(config);
@@ -32,9 +35,17 @@ public final class AlignedConsumer extends KafkaConsumer<byte[], byte[]> {
   @Override
   public ConsumerRecords<byte[], byte[]> poll(Duration timeout) {
     align();
+    long began = System.nanoTime();
     ConsumerRecords<byte[], byte[]> records = super.poll(timeout);
-    for (ConsumerRecord<byte[], byte[]> record : records) {
-      clocks.merge(new TopicPartition(record.topic(), record.partition()), record.timestamp(), Math::max);
+    long tookMs = (System.nanoTime() - began) / 1_000_000;
+    for (TopicPartition partition : assignment()) {
+      waitedMs.merge(partition, tookMs, Long::sum);
+    }
+    for (TopicPartition partition : records.partitions()) {
+      waitedMs.put(partition, 0L);
+      for (ConsumerRecord<byte[], byte[]> record : records.records(partition)) {
+        clocks.merge(partition, record.timestamp(), Math::max);
+      }
     }
     return records;
   }
@@ -49,9 +60,8 @@ public final class AlignedConsumer extends KafkaConsumer<byte[], byte[]> {
   private void align() {
     long slowest = Long.MAX_VALUE;
     for (TopicPartition partition : assignment()) {
-      Long clock = clocks.get(partition);
-      if (clock != null && currentLag(partition).orElse(0) > 0) {
-        slowest = Math.min(slowest, clock);
+      if (isBehind(partition)) {
+        slowest = Math.min(slowest, clocks.getOrDefault(partition, Long.MIN_VALUE));
       }
     }
     Set<TopicPartition> ahead = new HashSet<>();
@@ -65,5 +75,11 @@ public final class AlignedConsumer extends KafkaConsumer<byte[], byte[]> {
     again.removeAll(ahead);
     resume(again);
     pause(ahead);
+  }
+
+  /** Whether it has records left, and they come: one whose leader is gone must not keep the others. */
+  private boolean isBehind(TopicPartition partition) {
+    return currentLag(partition).orElse(0) > 0
+        && (waitedMs.getOrDefault(partition, 0L) < PATIENCE_MS || paused().contains(partition));
   }
 }
