@@ -129,7 +129,7 @@ def run(events: int, rate: float, size: int, root: str) -> tuple[Meter, int]:
         with meter.of("check"):
             checked, _ = check(decoded, Limits())
         with meter.of("split"):
-            pieces = list(split_by_cell(checked, config.shards))
+            pieces = list(split_by_cell(checked, config.shards)) if checked else []
         with meter.of("encode"):
             for key, piece in pieces:
                 cells[key].append(piece.to_bytes())

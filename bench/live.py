@@ -37,6 +37,7 @@ class Sample:
 
     at: float  # seconds of a clock that only runs forward
     out: int  # records on the topics of unique events, late ones and rejects
+    bars: int  # 1 s bars, all versions
     cpu: dict[str, float]  # CPU seconds by process
 
 
@@ -53,7 +54,7 @@ def measure(places: Endpoints, options: LiveOptions, seconds: float, steady: Cal
             counts = watch.counts()
             out = counts.unique + counts.late + counts.rejects
             if out:
-                series.append(Sample(counts.at, out, cpu_seconds(places.state_dir)))
+                series.append(Sample(counts.at, out, counts.bars[1], cpu_seconds(places.state_dir)))
             elif time.monotonic() - submitted > _START_S:
                 raise SystemExit(f"nothing came out within {_START_S:.0f} s")
             if series:
@@ -72,6 +73,7 @@ class Figures:
     """Of the measured time."""
 
     rate: float  # events a second
+    bars: float  # 1 s bars a second: a job that reads far ahead of the log's clock gives events and no bars
     seconds: float
     cpu_us: dict[str, float]  # microseconds an event, by process
 
@@ -84,19 +86,21 @@ def figures(series: list[Sample], warm_up: float) -> Figures:
     if not events:
         raise SystemExit("the topic ended within a second; give it more --events")
     cpu = {part: (used - first.cpu.get(part, 0.0)) / events * 1e6 for part, used in last.cpu.items()}
-    return Figures(events / seconds, seconds, cpu)
+    return Figures(events / seconds, (last.bars - first.bars) / seconds, seconds, cpu)
 
 
 def report(series: list[Sample], warm_up: float, seconds: float) -> Figures:
     """Print the rate of each 10 s and the figures, and say when the time was not what was asked for."""
     for one, later in zip(series[:-10:10], series[10::10], strict=False):
-        print(f"  {one.at - series[0].at:6.1f} s  {(later.out - one.out) / (later.at - one.at):10,.0f}/s")
+        took, bars = later.at - one.at, later.bars - one.bars
+        print(f"  {one.at - series[0].at:6.1f} s  {(later.out - one.out) / took:10,.0f}/s  {bars / took:8,.0f} bars/s")
     found, lasted = figures(series, warm_up), series[-1].at - series[0].at
     if lasted < warm_up + seconds - 2:
         had = "the warm-up is in the figures" if lasted <= warm_up + 2 else "the figures are of what there was"
         print(f"THE TOPIC ENDED {lasted:.0f} s after the first record out, not after {warm_up:.0f} + {seconds:.0f} s:")
         print(f"  {had}; give it more --events")
-    print(f"{found.rate:,.0f} events/s over {found.seconds:.0f} s; CPU us an event: {parts(found.cpu_us)}")
+    print(f"{found.rate:,.0f} events/s, {found.bars:,.0f} 1 s bars/s over {found.seconds:.0f} s")
+    print(f"CPU us an event: {parts(found.cpu_us)}")
     return found
 
 

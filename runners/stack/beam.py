@@ -66,8 +66,8 @@ def write_tiny_jar(root: Path) -> Path:
     return tiny_jar(root)
 
 
-# Two arenas: in one for each of its 40 threads, a worker's free memory is what the next thread cannot use. What is freed
-# is kept for the next batch: arrays of some megabytes, given back and fetched anew, cost a first touch of each page.
+# Two arenas: in one for each of its 40 threads, a worker's free memory is what the next thread cannot use. What is
+# freed is kept for the next batch: arrays of megabytes, given back and fetched anew, cost a first touch of each page.
 _MALLOC: Final = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
