@@ -1,0 +1,88 @@
+"""The worker's index of a cell's records gives the verdicts that a search of all of them gives, and is never stale."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms import dedup
+from transforms.batches import EVENT_ROW, EventBatch, Rows, unpack_binary
+from transforms.cell_state import CellState
+from transforms.seen_index import SeenIndex
+
+CELL = (0, 0)
+Drawn = tuple[int, int, int]  # identity, content, offset
+
+
+def rows_of(drawn: Sequence[Drawn]) -> Rows:
+    rows = np.zeros(len(drawn), EVENT_ROW)
+    for name, column in zip(("identity_lo", "content", "offset"), zip(*drawn, strict=True), strict=True):
+        rows[name] = column
+    rows["clock_us"] = 1
+    return rows
+
+
+class Bag:
+    """A bag of state, as the worker's cache holds it."""
+
+    def __init__(self) -> None:
+        self.held: list[bytes] = []
+
+    def read(self) -> list[bytes]:
+        return self.held
+
+    def add(self, chunk: bytes) -> None:
+        self.held.append(chunk)
+
+    def write(self, chunk: bytes) -> None:
+        self.held = [chunk]
+
+
+def state() -> tuple[CellState, Bag]:
+    class Value(Bag):
+        def read(self) -> bytes | None:  # type: ignore[override]
+            return self.held[0] if self.held else None
+
+    waiting = Bag()
+    return CellState(0, Value(), waiting, Bag(), Bag(), Bag()), waiting  # type: ignore[arg-type]
+
+
+def as_batch(rows: Rows) -> EventBatch:
+    empty = unpack_binary(memoryview(np.zeros(len(rows), "<i4").tobytes()), memoryview(b""))
+    return EventBatch("t", [("X", "S")], rows, empty, empty, {})
+
+
+batches = st.lists(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 1), st.integers(0, 12)), min_size=1, max_size=8), max_size=8
+)
+
+
+@given(batches, st.lists(st.tuples(st.integers(0, 6), st.integers(0, 1), st.integers(0, 12)), max_size=6), st.data())
+def test_verdicts_are_those_of_a_search_of_all_records(
+    drawn: list[list[Drawn]], final: list[Drawn], data: st.DataObject
+) -> None:
+    index, (cell, waiting) = SeenIndex(), state()
+    kept = [dedup.seen_rows(rows_of(final))] if final else []
+    before: list[Rows] = []
+    for rows in map(rows_of, drawn):
+        known = [*kept, *([dedup.seen_rows(np.concatenate(before))] if before else [])]
+        expected = dedup.verdicts(rows, known)
+        assert index.verdicts(CELL, cell.chunks(), kept, rows).tolist() == expected.tolist()
+        index.add(CELL, cell.add(as_batch(rows)))
+        before.append(rows)
+        if data.draw(st.booleans()):  # the worker's cache lost the bag and fetched it anew
+            waiting.held = [bytes(bytearray(chunk)) for chunk in waiting.held]
+
+
+def test_records_of_an_attempt_that_failed_are_forgotten() -> None:
+    index, (cell, waiting) = SeenIndex(), state()
+    for identity in (1, 2):
+        rows = rows_of([(identity, 0, identity)])
+        index.verdicts(CELL, cell.chunks(), [], rows)
+        index.add(CELL, cell.add(as_batch(rows)))
+    waiting.held.pop()  # the second bundle was not committed
+    assert index.verdicts(CELL, cell.chunks(), [], rows_of([(2, 0, 2), (1, 0, 7)])).tolist() == [dedup.NEW, dedup.COPY]
+    waiting.held.clear()
+    index.forget(CELL)
+    assert index.verdicts(CELL, cell.chunks(), [], rows_of([(1, 0, 1)])).tolist() == [dedup.NEW]
