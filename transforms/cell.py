@@ -195,6 +195,7 @@ class _FoldCell(beam.DoFn):
 
     def _settled(self, key: CellKey, state: CellState, clock_us: int | None) -> tuple[EventBatch | None, list[Any]]:
         """Fold, write and keep what is final by this clock (None: all). What is not, and what goes out."""
+        self._seen.forget(key)
         waiting = state.waiting()
         if waiting is None:
             return None, []
@@ -213,7 +214,6 @@ class _FoldCell(beam.DoFn):
         out += self._final(key, judged)
         rest = judged.rest()
         state.settle(judged.settled(), rest)
-        self._seen.forget(key)
         return rest, out
 
     def _folded(
