@@ -13,7 +13,7 @@ START_MS = 1_700_000_000_000
 
 def series(seconds: int, rate: int = 1_000) -> list[Sample]:
     """A sample a second of a job that uses 10 us an event."""
-    return [Sample(50.0 + at, 7 + at * rate, {"workers": at * rate / 1e5}) for at in range(seconds + 1)]
+    return [Sample(50.0 + at, 7 + at * rate, 3 + at * 48, {"workers": at * rate / 1e5}) for at in range(seconds + 1)]
 
 
 def test_delays_are_told_by_the_tenth_of_the_second_in_which_the_record_was_due() -> None:
@@ -32,9 +32,9 @@ def test_what_was_due_within_half_a_second_after_a_checkpoint_is_apart(starts: s
 
 
 def test_rate_and_cpu_are_of_the_time_after_the_warm_up() -> None:
-    slow = [Sample(at - 30.0, 7, {"workers": 0.0}) for at in range(50, 80)]
+    slow = [Sample(at - 30.0, 7, 3, {"workers": 0.0}) for at in range(50, 80)]
     found = figures([*slow, *series(20)], warm_up=30)
-    assert (found.rate, found.seconds) == (1_000, 20)
+    assert (found.rate, found.bars, found.seconds) == (1_000, 48, 20)
     assert found.cpu_us == pytest.approx({"workers": 10})
 
 
