@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from apache_beam.utils.timestamp import Timestamp
 
 from bench.load import conditions, market
 from transforms.batches import EventBatch, RawBatch
@@ -61,32 +62,32 @@ class Bag:
     """A bag of state in memory."""
 
     def __init__(self) -> None:
-        self._held: list[Any] = []
+        self.held: list[Any] = []
 
     def read(self) -> list[Any]:
-        return self._held
+        return self.held
 
     def add(self, value: Any) -> None:
-        self._held.append(value)
+        self.held.append(value)
 
     def clear(self) -> None:
-        self._held = []
+        self.held = []
 
 
 class Value:
     """A single value of state in memory."""
 
     def __init__(self) -> None:
-        self._held: Any = None
+        self.held: Any = None
 
     def read(self) -> Any:
-        return self._held
+        return self.held
 
     def write(self, value: Any) -> None:
-        self._held = value
+        self.held = value
 
     def clear(self) -> None:
-        self._held = None
+        self.held = None
 
 
 class Timers:
@@ -160,9 +161,7 @@ def cell(meter: Meter, key: CellKey, encoded: list[bytes], config: CellConfig, r
     step.teardown()
 
 
-def _at(us: int) -> Any:
-    from apache_beam.utils.timestamp import Timestamp
-
+def _at(us: int) -> Timestamp:
     return Timestamp(micros=us)
 
 

@@ -189,7 +189,7 @@ def main() -> None:
     if asked.against:
         if asked.state_dir or asked.topic or asked.figures or asked.profile:
             parser.error(
-                "--against has stacks, topics and figures of its own: --state-dir, --topic, --figures, --profile"
+                "--against has stacks, topics and figures of its own: no --state-dir, --topic, --figures or --profile"
             )
         against(asked.against, asked.runs, {**vars(asked), "against": None, "runs": None})
         return

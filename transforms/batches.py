@@ -192,16 +192,23 @@ class EventBatch:
 
 def packed_rows(data: bytes | memoryview) -> tuple[list[Instrument], Rows]:
     """Only instruments and rows of EventBatch.to_bytes(); the rows are a view."""
-    topic, size = struct.unpack_from("<2I", data)
-    return unpack_rows(memoryview(data)[28 + topic : 28 + topic + size])
+    return unpack_rows(_rows_part(data))
 
 
 def rows_only(data: bytes | memoryview) -> Rows:
-    """Only the rows of EventBatch.to_bytes(), as a view; cheap, for it reads no names."""
+    """Only the rows of EventBatch.to_bytes(), at least one, as a view; cheap, for it reads no names."""
+    part = _rows_part(data)
+    return np.frombuffer(part, EVENT_ROW, offset=4 + struct.unpack_from("<I", part)[0])
+
+
+def _rows_part(data: bytes | memoryview) -> memoryview:
     topic, size = struct.unpack_from("<2I", data)
-    (names,) = struct.unpack_from("<I", data, 28 + topic)
-    start = 28 + topic + 4 + names
-    return np.frombuffer(data, EVENT_ROW, (size - 4 - names) // EVENT_ROW.itemsize, start)
+    return memoryview(data)[28 + topic : 28 + topic + size]
+
+
+def rows_where(rows: Rows, mask: npt.NDArray[np.bool_]) -> Rows:
+    """rows[mask]; without a copy when that is all of them, which it mostly is."""
+    return rows if mask.all() else rows[mask]
 
 
 def pack_rows(instruments: Sequence[Instrument], rows: Rows) -> bytes:

@@ -18,7 +18,7 @@ from schemas.event import TRADE
 from schemas.units import US_PER_S
 from transforms import dedup, seconds
 from transforms.bar_columns import bar_batch
-from transforms.batches import EventBatch, Instrument, Rows, narrowed, pack_rows, unpack_rows
+from transforms.batches import EventBatch, Instrument, Rows, narrowed, pack_rows, rows_where, unpack_rows
 from transforms.exact import Words
 from transforms.seconds import Seconds
 from transforms.stat_columns import stat_batch
@@ -49,7 +49,7 @@ class Judged:
 
     def settled(self) -> Rows:
         """Rows of the final records."""
-        return chosen(self.batch.rows, self.final)
+        return rows_where(self.batch.rows, self.final)
 
 
 def judge(batch: EventBatch, kept: Sequence[Words], clock_us: int | None) -> Judged:
@@ -87,16 +87,11 @@ def fold_second(
     known: Known, instruments: Sequence[Instrument], rows: Rows, clock_us: int | None, grace_us: int
 ) -> tuple[Known, Seconds]:
     """Accumulators of a second with its waiting rows: of what lies before `clock_us` (None: all), and of everything."""
-    rows = chosen(rows, rows["clock_us"] >= known.clock_us)
+    rows = rows_where(rows, rows["clock_us"] >= known.clock_us)
     final = np.ones(len(rows), np.bool_) if clock_us is None else rows["clock_us"] < clock_us
-    folded = seconds.fold(known.folded, instruments, chosen(rows, final), grace_us)
+    folded = seconds.fold(known.folded, instruments, rows_where(rows, final), grace_us)
     upto_us = known.clock_us if clock_us is None else max(known.clock_us, clock_us)
-    return Known(upto_us, folded), seconds.fold(folded, instruments, chosen(rows, ~final), grace_us)
-
-
-def chosen(rows: Rows, mask: npt.NDArray[np.bool_]) -> Rows:
-    """rows[mask]; without a copy when that is all of them, which it mostly is."""
-    return rows if mask.all() else rows[mask]
+    return Known(upto_us, folded), seconds.fold(folded, instruments, rows_where(rows, ~final), grace_us)
 
 
 def by_second(rows: Rows) -> dict[int, npt.NDArray[np.intp]]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from schemas.event import ORDER_BOOK, TICKER, TRADE
 from transforms.accumulators import ACCUMULATOR, accumulate, merge
-from transforms.batches import Instrument, Rows, narrowed, pack_rows, unpack_rows
+from transforms.batches import Instrument, Rows, narrowed, pack_rows, rows_where, unpack_rows
 from transforms.dedup import CONFLICT
 from transforms.exact import Ints
 
@@ -63,8 +63,7 @@ def foldable(rows: Rows) -> npt.NDArray[np.bool_]:
 
 def fold(folded: Seconds, instruments: Sequence[Instrument], rows: Rows, grace_us: int) -> Seconds:
     """`folded` with the foldable of these rows (EVENT_ROW, `verdict` set by the dedup) folded in."""
-    known = foldable(rows)
-    rows = rows if known.all() else rows[known]
+    rows = rows_where(rows, foldable(rows))
     conflicting = rows["verdict"] == CONFLICT
     accepted = rows[~conflicting] if conflicting.any() else rows
     if len(accepted):

@@ -2,14 +2,12 @@
 
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
 
-from runners import artifacts
-from runners.stack import Endpoints, own_jar
-from runners.stack.java import runtime
+from runners.stack import Endpoints
+from tests import java_main
 from tests.conftest import TopicFactory
 
 START_MS = time.time_ns() // 1_000_000 - 3 * 3_600_000  # what is older than the topic's retention would be deleted
@@ -24,11 +22,7 @@ POLL = 200
 @pytest.fixture(scope="module")
 def java(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The command that polls a topic with the consumer."""
-    lock, cache_dir = artifacts.read_lock(), artifacts.default_cache_dir()
-    against = [own_jar.jar(lock, cache_dir), *artifacts.classpath(lock, "beam-flink", cache_dir)]
-    main = tmp_path_factory.mktemp("java") / "main.jar"
-    own_jar.compile_jar(Path(__file__).parent.parent / "java", against, lock, cache_dir, main)
-    return [runtime(), "-cp", ":".join(map(str, [main, *against])), "PollAligned"]
+    return java_main.command(tmp_path_factory.mktemp("java"), "PollAligned")
 
 
 def fill(stack: Endpoints, name: str, times_ms: dict[int, list[int]]) -> int:

@@ -4,14 +4,11 @@ import random
 import struct
 import subprocess
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runners import artifacts
-from runners.stack import own_jar
-from runners.stack.java import runtime
+from tests import java_main
 from tests.transforms.build_blocks import Polled, block, length
 
 LIMIT = 512 * 1024
@@ -31,11 +28,7 @@ HOSTILE = (
 @pytest.fixture(scope="module")
 def java(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The command that reads records and writes the interceptor's blocks."""
-    lock, cache_dir = artifacts.read_lock(), artifacts.default_cache_dir()
-    against = [own_jar.jar(lock, cache_dir), *artifacts.classpath(lock, "beam-flink", cache_dir)]
-    main = tmp_path_factory.mktemp("java") / "main.jar"
-    own_jar.compile_jar(Path(__file__).parent.parent / "java", against, lock, cache_dir, main)
-    return [runtime(), "-cp", ":".join(map(str, [main, *against])), "BlocksOfInput"]
+    return java_main.command(tmp_path_factory.mktemp("java"), "BlocksOfInput")
 
 
 def nullable(data: bytes | None) -> bytes:

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.core import Bag, Value
 from transforms import dedup
 from transforms.batches import EVENT_ROW, EventBatch, Rows, unpack_binary
 from transforms.cell_state import CellState
@@ -23,27 +24,7 @@ def rows_of(drawn: Sequence[Drawn]) -> Rows:
     return rows
 
 
-class Bag:
-    """A bag of state, as the worker's cache holds it."""
-
-    def __init__(self) -> None:
-        self.held: list[bytes] = []
-
-    def read(self) -> list[bytes]:
-        return self.held
-
-    def add(self, chunk: bytes) -> None:
-        self.held.append(chunk)
-
-    def write(self, chunk: bytes) -> None:
-        self.held = [chunk]
-
-
 def state() -> tuple[CellState, Bag]:
-    class Value(Bag):
-        def read(self) -> bytes | None:  # type: ignore[override]
-            return self.held[0] if self.held else None
-
     waiting = Bag()
     return CellState(0, Value(), waiting, Bag(), Bag(), Bag()), waiting  # type: ignore[arg-type]
 
