@@ -29,6 +29,7 @@ from transforms.cell_fold import WINDOW_S
 from transforms.check import check
 from transforms.decode import decode
 from transforms.faults import Limits
+from transforms.log_clock import Carried, clocks
 from transforms.split import split_by_cell
 
 _START_US = 1_700_000_000_000_000
@@ -102,21 +103,15 @@ class Timers:
 
 def raw_batches(events: int, rate: float, size: int) -> Iterator[RawBatch]:
     """The market as one partition's batches."""
-    at = 0
+    at, carried = 0, Carried()
     for batch in market(events, rate, _START_US).batches():
         for start in range(0, len(batch), size):
-            values, keys = batch.values[start : start + size], batch.keys[start : start + size]
-            count = len(values)
-            yield RawBatch(
-                "raw",
-                pa.array(values, pa.binary()),
-                pa.array(keys, pa.binary()),
-                np.zeros(count, np.int64),
-                np.arange(at, at + count),
-                batch.log_time_ms[start : start + size] * 1_000,
-                {},
-            )
-            at += count
+            values, keys = (pa.array(part[start : start + size], pa.binary()) for part in (batch.values, batch.keys))
+            offset, log_time_us = np.arange(at, at + len(values)), batch.log_time_ms[start : start + size] * 1_000
+            partition = np.zeros(len(values), np.int64)
+            clock_us, carried = clocks(partition, offset, log_time_us, carried)
+            yield RawBatch("raw", values, keys, partition, offset, log_time_us, {}, clock_us)
+            at += len(values)
 
 
 def run(events: int, rate: float, size: int, root: str) -> tuple[Meter, int]:

@@ -23,7 +23,7 @@ from tests.oracle import Place, Sent, clock_of
 from transforms import beam_worker  # noqa: F401  (as the workers on Flink do: most of a small run would be measuring)
 from transforms.batches import Header, RawBatch
 from transforms.keep_clock import KeepClock
-from transforms.log_clock import NOTHING, plausible
+from transforms.log_clock import NOTHING, clocks, plausible
 
 TOPIC = "md.events.raw"
 T0_US = 1_700_000_000_000_000  # a whole second, the start of a 10 s window, not of a minute
@@ -116,15 +116,19 @@ def _chunks(records: Sequence[Recorded], size: int) -> Iterator[Sequence[Recorde
 
 
 def raw_batch(records: Sequence[Recorded]) -> RawBatch:
-    """Records as a source gives them."""
+    """Records as a source gives them, with the clock of their partitions in these alone."""
+    partition = np.array([record.partition for record in records], np.int64)
+    offset = np.array([record.offset for record in records], np.int64)
+    log_time_us = np.array([record.log_time_us for record in records], np.int64)
     return RawBatch(
         topic=TOPIC,
         values=pa.array([record.value for record in records], pa.binary()),
         keys=pa.array([record.key for record in records], pa.binary()),
-        partition=np.array([record.partition for record in records], np.int64),
-        offset=np.array([record.offset for record in records], np.int64),
-        log_time_us=np.array([record.log_time_us for record in records], np.int64),
+        partition=partition,
+        offset=offset,
+        log_time_us=log_time_us,
         headers={row: list(record.headers) for row, record in enumerate(records) if record.headers},
+        clock_us=clocks(partition, offset, log_time_us, {})[0],
     )
 
 

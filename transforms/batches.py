@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.log_clock import clocks
-
 Rows = npt.NDArray[np.void]
 Ints = npt.NDArray[np.int64]
 Header = tuple[str, bytes | None]
 Instrument = tuple[str, str]  # (exchange, symbol)
+
+_PARTS = struct.Struct("<9I")  # lengths of what EventBatch.to_bytes joins
 
 # One event. Times are microseconds since the Unix epoch.
 EVENT_ROW = np.dtype(
@@ -40,6 +40,7 @@ EVENT_ROW = np.dtype(
         ("side", "<i4"),  # 0 unknown, 1 buy, 2 sell
         ("identity_hi", "<u8"),
         ("identity_lo", "<u8"),
+        ("key", "<u8"),  # one word to search an identity by; see dedup.py
         ("content", "<u8"),  # hash of what must be equal in two copies of one identity
         ("verdict", "<u4"),  # of the dedup, set by the cell; see dedup.py
     ]
@@ -52,8 +53,7 @@ class RawBatch:
 
     values, keys: pa.BinaryArray, null where the record had none. partition, offset: int64. log_time_us: int64,
     microseconds since the Unix epoch (Kafka's own resolution is 1 ms). headers: row -> headers, only for rows
-    that have any. clock_us: int64, newest log time of the partition up to each record (log_clock.py); where it is not
-    given, of the records in this batch.
+    that have any. clock_us: int64, newest log time of the partition up to each record; empty until KeepClock.
     """
 
     topic: str
@@ -64,11 +64,6 @@ class RawBatch:
     log_time_us: Ints
     headers: dict[int, list[Header]]
     clock_us: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-
-    def __post_init__(self) -> None:
-        if len(self.clock_us) != len(self.offset):
-            clock_us, _ = clocks(self.partition, self.offset, self.log_time_us, {})
-            object.__setattr__(self, "clock_us", clock_us)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -168,42 +163,29 @@ class EventBatch:
             *pack_binary(self.keys),
             pickle.dumps(self.headers) if self.headers else b"",
         ]
-        return b"".join([struct.pack("<7I", *(len(part) for part in parts)), *parts])
+        return b"".join([_PARTS.pack(*map(len, parts)), *parts])
 
     @staticmethod
     def from_bytes(data: bytes | memoryview) -> "EventBatch":
         """The inverse of to_bytes; rows, values and keys are views into `data`."""
-        view, at = memoryview(data), 28
+        view, at = memoryview(data), _PARTS.size
         parts = []
-        for length in struct.unpack_from("<7I", data):
+        for length in _PARTS.unpack_from(data):
             parts.append(view[at : at + length])
             at += length
-        instruments, rows = unpack_rows(parts[1])
-        headers = pickle.loads(parts[6]) if parts[6] else {}
+        topic, packed, *columns, headers = parts
+        instruments, rows = unpack_rows(packed)
+        values, keys = unpack_binary(*columns[:3]), unpack_binary(*columns[3:])
         return EventBatch(
-            str(parts[0], "utf-8"),
-            instruments,
-            rows,
-            unpack_binary(parts[2], parts[3]),
-            unpack_binary(parts[4], parts[5]),
-            headers,
+            str(topic, "utf-8"), instruments, rows, values, keys, pickle.loads(headers) if headers else {}
         )
 
 
 def packed_rows(data: bytes | memoryview) -> tuple[list[Instrument], Rows]:
     """Only instruments and rows of EventBatch.to_bytes(); the rows are a view."""
-    return unpack_rows(_rows_part(data))
-
-
-def rows_only(data: bytes | memoryview) -> Rows:
-    """Only the rows of EventBatch.to_bytes(), at least one, as a view; cheap, for it reads no names."""
-    part = _rows_part(data)
-    return np.frombuffer(part, EVENT_ROW, offset=4 + struct.unpack_from("<I", part)[0])
-
-
-def _rows_part(data: bytes | memoryview) -> memoryview:
     topic, size = struct.unpack_from("<2I", data)
-    return memoryview(data)[28 + topic : 28 + topic + size]
+    start = _PARTS.size + topic
+    return unpack_rows(memoryview(data)[start : start + size])
 
 
 def rows_where(rows: Rows, mask: npt.NDArray[np.bool_]) -> Rows:
@@ -238,13 +220,11 @@ def narrowed(instruments: Sequence[Instrument], rows: Rows) -> tuple[list[Instru
 def joined(parts: Sequence[tuple[Sequence[Instrument], Rows]]) -> tuple[list[Instrument], Rows]:
     """Rows of all parts, in order, over one table of instruments."""
     table: dict[Instrument, int] = {}
-    whole = np.empty(sum(len(rows) for _, rows in parts), EVENT_ROW)
-    end = 0
-    for instruments, rows in parts:
-        codes = np.array([table.setdefault(pair, len(table)) for pair in instruments], "<u4")
-        start, end = end, end + len(rows)
-        whole[start:end] = rows
-        whole["instrument"][start:end] = codes[rows["instrument"]]
+    # parts are many and small: what NumPy does, it does once for all of them
+    codes = np.array([table.setdefault(pair, len(table)) for instruments, _ in parts for pair in instruments], "<u4")
+    whole = np.concatenate([np.empty(0, EVENT_ROW), *(rows for _, rows in parts)])
+    names, counts = (np.array([len(part[of]) for part in parts], np.int64) for of in (0, 1))
+    whole["instrument"] = codes[whole["instrument"] + np.repeat(np.cumsum(names) - names, counts)]
     return list(table), whole
 
 
@@ -252,26 +232,27 @@ def _taken(headers: dict[int, list[Header]], rows: Ints) -> dict[int, list[Heade
     return {new: headers[old] for new, old in enumerate(rows.tolist()) if old in headers} if headers else {}
 
 
-def pack_binary(values: pa.BinaryArray) -> tuple[bytes, memoryview]:
-    """Lengths (-1 for null) and exactly the bytes they cover, the latter without a copy."""
-    _, offsets, data = values.buffers()
-    ends = np.frombuffer(offsets, "<i4", len(values) + 1, 4 * values.offset) if len(values) else np.zeros(1, "<i4")
-    lengths = np.diff(ends)
+def binary_ends(values: pa.BinaryArray | pa.StringArray) -> npt.NDArray[np.int32]:
+    """Where each value ends in the data, with the first one's start before them."""
+    offsets = values.buffers()[1]
+    return np.frombuffer(offsets, "<i4", len(values) + 1, 4 * values.offset) if len(values) else np.zeros(1, "<i4")
+
+
+def pack_binary(values: pa.BinaryArray) -> tuple[bytes, bytes, memoryview]:
+    """Which are not null (a bit each; nothing when all are), where each ends (int32, from 0), and the bytes."""
+    ends, data, known = binary_ends(values), values.buffers()[2], b""
     if values.null_count:
-        lengths[values.is_null().to_numpy(zero_copy_only=False)] = -1
-    return lengths.tobytes(), memoryview(data)[int(ends[0]) : int(ends[-1])] if data is not None else memoryview(b"")
+        known = np.packbits(values.is_valid().to_numpy(zero_copy_only=False), bitorder="little").tobytes()
+    start, stop = int(ends[0]), int(ends[-1])
+    held = memoryview(data)[start:stop] if data is not None else memoryview(b"")
+    return known, (ends - start if start else ends).tobytes(), held
 
 
-def unpack_binary(lengths: memoryview, data: memoryview) -> pa.BinaryArray:
+def unpack_binary(known: memoryview, ends: memoryview, data: memoryview) -> pa.BinaryArray:
     """The inverse of pack_binary; a view into `data`."""
-    sizes = np.frombuffer(lengths, "<i4") if len(lengths) else np.empty(0, "<i4")
-    ends = np.zeros(len(sizes) + 1, "<i4")
-    np.cumsum(np.maximum(sizes, 0), out=ends[1:])
-    known = sizes >= 0
-    validity = None if known.all() else pa.py_buffer(np.packbits(known, bitorder="little"))
-    return pa.BinaryArray.from_buffers(
-        pa.binary(), len(sizes), [validity, pa.py_buffer(ends), pa.py_buffer(data) if len(data) else pa.py_buffer(b"")]
-    )
+    aligned = pa.py_buffer(bytes(ends))  # Arrow wants its integers at multiples of their size
+    validity = pa.py_buffer(known) if len(known) else None
+    return pa.BinaryArray.from_buffers(pa.binary(), len(ends) // 4 - 1, [validity, aligned, pa.py_buffer(data)])
 
 
 def ipc_bytes(batch: pa.RecordBatch) -> bytes:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from transforms.batches import Header, Ints, RawBatch, unpack_binary
+from transforms.batches import Header, Ints, RawBatch
 
 INTERCEPTOR: Final = "horizon.Blocks"
 MAGIC: Final = 0x4B4C4248  # "HBLK"
@@ -111,7 +111,11 @@ def _binary(lengths: list[memoryview], parts: list[memoryview], firsts: Ints) ->
     held = np.add.reduceat(np.maximum(sizes, 0), firsts, dtype=np.int64)
     if sizes.min() < -1 or held.tolist() != [len(part) for part in parts]:
         raise ValueError("a block whose lengths do not add up")
-    return unpack_binary(joined, _together(parts))
+    ends = np.zeros(len(sizes) + 1, "<i4")
+    np.cumsum(np.maximum(sizes, 0), out=ends[1:])
+    validity = pa.py_buffer(np.packbits(sizes >= 0, bitorder="little")) if sizes.min() < 0 else None
+    whole = pa.py_buffer(_together(parts))
+    return pa.BinaryArray.from_buffers(pa.binary(), len(sizes), [validity, pa.py_buffer(ends), whole])
 
 
 def _together(parts: list[memoryview]) -> memoryview:

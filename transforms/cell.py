@@ -141,7 +141,7 @@ class _FoldCell(beam.DoFn):
         if state.is_closed:
             return
         state.mark = state.mark._replace(clock_us=max(state.mark.clock_us, at.micros))
-        instruments, rows = state.waiting_rows(second)
+        instruments, rows = self._seen.rows_of(key, state.chunks(), second)
         if len(rows):
             rows["verdict"] = dedup.verdicts(rows, state.kept(), by_log=True)
             known, found = self._folded(state.folded().get(second, NOTHING), instruments, rows, at.micros)

@@ -15,7 +15,7 @@ from apache_beam.transforms.userstate import (
 
 from schemas.units import US_PER_S
 from transforms import dedup
-from transforms.batches import EventBatch, Instrument, Rows, joined, packed_rows
+from transforms.batches import EventBatch, Rows
 from transforms.cell_fold import WINDOW_S, Known, known_of
 from transforms.exact import Words
 
@@ -28,6 +28,7 @@ MARK = ReadModifyWriteStateSpec("mark", BytesCoder())
 _MAX_CHUNKS: Final = 12  # of seen_rows in a bag, before they are merged
 _MAX_FOLDED: Final = 3 * WINDOW_S  # chunks of accumulators, before old ones are dropped
 _CLOSED: Final = b"closed"
+_BITS: Final = struct.Struct("<H")
 _MARK: Final = struct.Struct("<Hqq")
 
 
@@ -83,7 +84,7 @@ class CellState:
 
     def add(self, batch: EventBatch) -> bytes:
         """Hold records until they are final; the chunk that holds them."""
-        chunk = struct.pack("<H", self.bits(batch.rows)) + batch.to_bytes()
+        chunk = _BITS.pack(self.bits(batch.rows)) + batch.to_bytes()
         self._waiting.add(chunk)
         return chunk
 
@@ -95,16 +96,6 @@ class CellState:
         """The seconds of the cell that rows are of, a bit each."""
         bits = np.left_shift(1, rows["event_time_us"] // US_PER_S - self._start_s)
         return int(np.bitwise_or.reduce(bits))
-
-    def waiting_rows(self, second: int) -> tuple[list[Instrument], Rows]:
-        """Rows of this second (s since the epoch) that are held."""
-        bit = 1 << second - self._start_s
-        pieces = [piece for piece in self._waiting.read() if struct.unpack_from("<H", piece)[0] & bit]
-        parts = []
-        for instruments, rows in map(packed_rows, map(held_rows, pieces)):
-            of_second = rows["event_time_us"] // US_PER_S == second
-            parts.append((instruments, rows if of_second.all() else rows[of_second]))
-        return joined(parts)
 
     def waiting(self) -> EventBatch | None:
         """The records that are not final; None without any."""
@@ -148,9 +139,15 @@ class CellState:
         self._mark.clear()
 
 
+def held_seconds(chunk: bytes) -> int:
+    """CellState.bits of what a chunk of CellState.chunks holds."""
+    bits: int = _BITS.unpack_from(chunk)[0]
+    return bits
+
+
 def held_rows(chunk: bytes) -> memoryview:
     """EventBatch.to_bytes() of what a chunk of CellState.chunks holds."""
-    return memoryview(chunk)[2:]
+    return memoryview(chunk)[_BITS.size :]
 
 
 def window_seconds(bits: int, start_s: int) -> Iterable[int]:

@@ -1,6 +1,6 @@
 """Decoded records to events: a rule and a reason for each refusal, all rules on whole columns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.typehints.decorators import no_annotations
 
+from transforms import dedup
 from transforms.batches import EVENT_ROW, EventBatch, Instrument, RawBatch
 from transforms.decode import DecodedBatch
 from transforms.exact import hash_columns
-from transforms.faults import Faults, Limits, find_faults
+from transforms.faults import Codes, Faults, Limits, find_faults
 from transforms.identity import identities, order_sequence
 from transforms.metrics import count
 from transforms.rejects import reject_rows
@@ -22,30 +23,35 @@ from transforms.rejects import reject_rows
 def check(decoded: DecodedBatch, limits: Limits) -> tuple[EventBatch | None, pa.RecordBatch | None]:
     """Checked events, and REJECT records for the others."""
     fields, raw = decoded.fields, decoded.raw
-    names = pc.dictionary_encode(pc.binary_join_element_wise(fields["exchange"], fields["symbol"], "\t"))
-    faults = find_faults(fields, raw, names, limits)
-    bad = np.logical_or.reduce([mask for _, mask in faults]) if faults else np.zeros(len(raw), np.bool_)
-    if not bad.any():
-        return _events(decoded, names), None
+    names, code = _names(fields)
+    faults = find_faults(fields, raw, names, code, limits)
+    if not faults:
+        return _events(decoded, names, code), None
+    bad = np.logical_or.reduce([mask for _, mask in faults])
     rejected = _rejects(raw, fields, np.flatnonzero(bad), faults)
     keep = np.flatnonzero(~bad)
     if not len(keep):
         return None, rejected
-    index = pa.array(keep)
-    kept = DecodedBatch(raw.take(keep), fields.take(index))
-    # encoded anew: a table with the refused names in it could not be packed, for they may hold tabs and line ends
-    return _events(kept, names.take(index).dictionary_decode().dictionary_encode()), rejected
+    kept = DecodedBatch(raw.take(keep), fields.take(pa.array(keep)))
+    # named anew: a table with the refused names in it could not be packed, for they may hold tabs and line ends
+    return _events(kept, *_names(kept.fields)), rejected
 
 
-def _events(decoded: DecodedBatch, names: pa.DictionaryArray) -> EventBatch:
+def _names(fields: pa.RecordBatch) -> tuple[list[str], Codes]:
+    """Exchange and symbol, parted by a tab, of each instrument, and which of them a row is of."""
+    joined = pc.binary_join_element_wise(fields["exchange"], fields["symbol"], "\t").dictionary_encode()
+    return joined.dictionary.to_pylist(), joined.indices.to_numpy()
+
+
+def _events(decoded: DecodedBatch, names: Sequence[str], code: Codes) -> EventBatch:
     """Columns as EVENT_ROW rows."""
     fields, raw = decoded.fields, decoded.raw
     instruments: list[Instrument] = []
-    for name in names.dictionary.to_pylist():
+    for name in names:
         exchange, _, symbol = name.partition("\t")
         instruments.append((exchange, symbol))
     rows = np.empty(len(raw), EVENT_ROW)
-    rows["instrument"] = names.indices.to_numpy()
+    rows["instrument"] = code
     rows["event_type"] = fields["event_type"].to_numpy()
     rows["event_time_us"] = fields["timestamp"].to_numpy()
     rows["log_time_us"] = raw.log_time_us
@@ -67,6 +73,7 @@ def _events(decoded: DecodedBatch, names: pa.DictionaryArray) -> EventBatch:
         rows["partition"],
         rows["offset"],
     )
+    rows["key"] = dedup.keys(rows["identity_hi"], rows["identity_lo"], rows["event_time_us"])
     rows["content"] = hash_columns(rows["price"].view("<i8"), rows["volume"].view("<i8"), rows["side"])
     rows["verdict"] = 0
     return EventBatch(raw.topic, instruments, rows, raw.values, raw.keys, raw.headers)

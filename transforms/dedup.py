@@ -44,8 +44,8 @@ def keys(identity_hi: Words, identity_lo: Words, event_time_us: Ints) -> Words:
 
 
 def row_keys(rows: Rows) -> Words:
-    """The key of each row."""
-    return keys(rows["identity_hi"], rows["identity_lo"], rows["event_time_us"])
+    """The key of each row, side by side: out of whole rows each would miss the cache."""
+    return np.ascontiguousarray(rows["key"])
 
 
 def repeated(words: Words) -> npt.NDArray[np.bool_]:

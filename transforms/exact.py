@@ -28,6 +28,10 @@ _DIGITS: Final = 15  # two decimals of at most 15 digits never share a double: s
 _POWERS: Final = np.array([10.0**power for power in range(_PLACES + 1)])  # each is exact
 _POWERS_LOW: Final = np.array([10**power & 0xFFFFFFFF for power in range(_PLACES + 1)], np.uint64)
 _POWERS_HIGH: Final = np.array([10**power >> 32 for power in range(_PLACES + 1)], np.uint64)
+# of mix64, as NumPy's numbers: with a small batch to make one takes as long as to use it
+_SHIFTS: Final = tuple(map(np.uint64, (30, 27, 31)))
+_FACTORS: Final = tuple(map(np.uint64, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)))
+_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -136,14 +140,19 @@ def quotient(numerator: int, denominator: int) -> float | None:
 
 def mix64(value: Words) -> Words:
     """Bijective scrambling of 64-bit words (the finalizer of SplitMix64, Steele et al. 2014)."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
+    mixed: Words = value >> _SHIFTS[0]
+    mixed ^= value
+    for shift, factor in zip(_SHIFTS[1:], _FACTORS, strict=True):
+        mixed *= factor
+        mixed ^= mixed >> shift
+    return mixed
 
 
 def hash_columns(*columns: npt.NDArray[np.int64]) -> Words:
     """One 64-bit hash a row over integer columns, order of columns counts."""
-    result: Words = np.full(len(columns[0]), 0x9E3779B97F4A7C15, np.uint64)
+    result: Words = np.full(len(columns[0]), _GOLDEN, np.uint64)
     for column in columns:
-        result = mix64(result ^ column.astype(np.int64).view(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
+        result ^= column.astype(np.int64).view(np.uint64)
+        result = mix64(result)
+        result += _GOLDEN
     return result

@@ -1,5 +1,6 @@
 """What is wrong with a record: all rules on whole columns, and the limits that they go by."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -16,6 +17,7 @@ from transforms.exact import Floats, Mask, is_too_fine
 from transforms.log_clock import plausible
 
 Faults = list[tuple[RejectReason, Mask]]
+Codes = npt.NDArray[np.int32]
 _YEAR_US: Final = 365 * 86_400 * US_PER_S
 
 
@@ -33,11 +35,15 @@ class Limits:
     max_ahead_us: int = 5 * US_PER_S  # event time after log time: venues' clocks run ahead
 
 
-def find_faults(fields: pa.RecordBatch, raw: RawBatch, names: pa.DictionaryArray, limits: Limits) -> Faults:
-    """Rules that some row breaks, most telling first: a row's reason is the first that holds."""
+def find_faults(fields: pa.RecordBatch, raw: RawBatch, names: Sequence[str], code: Codes, limits: Limits) -> Faults:
+    """Rules that some row breaks, most telling first: a row's reason is the first that holds.
+
+    names: exchange and symbol, parted by a tab, of the few instruments; code: which of them a row is of. Batches are
+    small and faults rare, so a column is looked at row by row only when its extremes say that there is one.
+    """
     rules: Faults = [
-        *_name_faults(names, limits.max_name_bytes),
-        *_price_faults(fields["price"].to_numpy(), names, limits),
+        *_name_faults(names, code, limits.max_name_bytes),
+        *_price_faults(fields["price"].to_numpy(), names, code, limits),
         *_volume_faults(fields["volume"].to_numpy(), fields["event_type"].to_numpy(), limits),
         ("log_time_implausible", ~plausible(raw.log_time_us)),
         *_time_faults(fields["timestamp"].to_numpy(), raw.log_time_us, limits),
@@ -45,11 +51,13 @@ def find_faults(fields: pa.RecordBatch, raw: RawBatch, names: pa.DictionaryArray
     return [(reason, mask) for reason, mask in rules if mask.any()]
 
 
-def _price_faults(price: Floats, names: pa.DictionaryArray, limits: Limits) -> Faults:
+def _price_faults(price: Floats, names: Sequence[str], code: Codes, limits: Limits) -> Faults:
+    if price.min() > 0 and price.max() <= limits.max_price:  # neither holds when one is NaN
+        return [("price_too_fine", is_too_fine(price))]
     low = price <= 0
     if limits.any_price_venues and low.any():
-        venues = [name.partition("\t")[0] for name in names.dictionary.to_pylist()]
-        low &= ~np.isin(venues, list(limits.any_price_venues))[names.indices.to_numpy()]
+        venues = [name.partition("\t")[0] for name in names]
+        low &= ~np.isin(venues, list(limits.any_price_venues))[code]
     known = np.isfinite(price)
     inside = np.abs(price) <= limits.max_price
     return [
@@ -61,24 +69,25 @@ def _price_faults(price: Floats, names: pa.DictionaryArray, limits: Limits) -> F
 
 
 def _volume_faults(volume: Floats, event_type: npt.NDArray[np.int32], limits: Limits) -> Faults:
+    added_up = (event_type == TRADE) | (event_type == ORDER_BOOK)
+    if volume.min() >= 0 and volume.max() <= min(limits.max_volume, limits.max_ticker_volume):
+        return [("volume_too_fine", is_too_fine(volume) & added_up)]
     known = np.isfinite(volume)
     inside = volume <= np.where(event_type == TICKER, limits.max_ticker_volume, limits.max_volume)
-    added_up = inside & (volume > 0) & ((event_type == TRADE) | (event_type == ORDER_BOOK))
     return [
         ("volume_not_finite", ~known),
         ("volume_negative", volume < 0),
         ("volume_out_of_range", known & ~inside),
-        ("volume_too_fine", is_too_fine(np.where(added_up, volume, 0.0))),
+        ("volume_too_fine", is_too_fine(np.where(added_up & inside & (volume > 0), volume, 0.0))),
     ]
 
 
-def _name_faults(names: pa.DictionaryArray, max_bytes: int) -> Faults:
+def _name_faults(names: Sequence[str], code: Codes, max_bytes: int) -> Faults:
     """Faults of the few distinct instruments, spread over the rows."""
-    verdicts = [_name_fault(name, max_bytes) for name in names.dictionary.to_pylist()]
+    verdicts = [_name_fault(name, max_bytes) for name in names]
     if not any(verdicts):
         return []
-    codes = names.indices.to_numpy()
-    return [(reason, np.array([v == reason for v in verdicts])[codes]) for reason in {v for v in verdicts if v}]
+    return [(reason, np.array([v == reason for v in verdicts])[code]) for reason in {v for v in verdicts if v}]
 
 
 def _name_fault(joined: str, max_bytes: int) -> RejectReason | None:

@@ -16,17 +16,24 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.batches import Instrument
+from transforms.batches import Instrument, Ints, binary_ends
 from transforms.exact import Words, mix64
 
 _SHORT: Final = 15
 _TRADE_ID, _EVENT_ID, _PLACE, _LONG = (np.uint64(number << 40) for number in (1, 2, 3, 4))
+_MAX_DIGITS: Final = 18  # which int64 holds
+# of a text in 16 bytes, by its length: which of them are its own
+_OWN: Final = np.where(np.arange(_SHORT + 1) < np.arange(_SHORT + 1)[:, None], 0xFF, 0).astype(np.uint8)
 
 
 @lru_cache(maxsize=65_536)
-def _mask(*names: str) -> tuple[int, int]:
-    digest = hashlib.blake2b("\t".join(names).encode(), digest_size=16).digest()
-    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+def _mask(*names: str) -> bytes:
+    return hashlib.blake2b("\t".join(names).encode(), digest_size=16).digest()
+
+
+def _masks(instruments: Sequence[Instrument]) -> Words:
+    """The mask of each instrument, two words."""
+    return np.frombuffer(b"".join([_mask(*pair) for pair in instruments]), "<u8").reshape(-1, 2)
 
 
 def identities(
@@ -40,21 +47,21 @@ def identities(
     offset: npt.NDArray[np.int64],
 ) -> tuple[Words, Words]:
     """The identity of each row as two uint64 columns. Text columns hold "" where there is no such id."""
-    has_trade_id = np.diff(_offsets(trade_id)) > 0
-    has_event_id = np.diff(_offsets(event_id)) > 0
+    has_trade_id = np.diff(binary_ends(trade_id)) > 0
+    has_event_id = np.diff(binary_ends(event_id)) > 0
     text = trade_id if has_trade_id.all() else pc.if_else(pa.array(has_trade_id), trade_id, event_id)
     packed, is_long = _packed(text)
     hi, lo = packed[:, 0], packed[:, 1]
     rung = np.where(has_trade_id, _TRADE_ID, _EVENT_ID)
     if is_long.any():
         rung = np.where(is_long, rung + _LONG, rung)
-    masks = np.array([_mask(*pair) for pair in instruments], np.uint64).reshape(-1, 2)[instrument]
+    masks = _masks(instruments)[instrument]
     nameless = ~(has_trade_id | has_event_id)
     if nameless.any():
         rung = np.where(nameless, _PLACE, rung)
         hi = np.where(nameless, partition.astype(np.uint64), hi)
         lo = np.where(nameless, offset.astype(np.uint64), lo)
-        masks = np.where(nameless[:, None], np.array(_mask(topic), np.uint64), masks)
+        masks = np.where(nameless[:, None], np.frombuffer(_mask(topic), "<u8"), masks)
     # the place in the log is an identity whatever lies there, so its mask must not depend on the type
     kind = rung + np.where(nameless, 0, event_type.astype(np.uint32)).astype(np.uint64)
     return hi ^ masks[:, 0] ^ mix64(kind), lo ^ masks[:, 1] ^ mix64(~kind)
@@ -65,33 +72,30 @@ def order_sequence(sequence: pa.Int64Array, trade_id: pa.StringArray) -> npt.NDA
     known: npt.NDArray[np.int64] = sequence.fill_null(-1).to_numpy()
     if sequence.null_count == 0:
         return known
-    numeric = pc.and_(pc.ascii_is_decimal(trade_id), pc.less_equal(pc.binary_length(trade_id), 18))
-    digits = trade_id if pc.all(numeric).as_py() else pc.if_else(numeric, trade_id, "-1")
+    numeric = pc.ascii_is_decimal(trade_id).to_numpy(zero_copy_only=False)
+    numeric &= np.diff(binary_ends(trade_id)) <= _MAX_DIGITS
+    digits = trade_id if numeric.all() else pc.if_else(pa.array(numeric), trade_id, "-1")
     ids: npt.NDArray[np.int64] = pc.cast(digits, pa.int64()).to_numpy()
     return np.where(sequence.is_null().to_numpy(zero_copy_only=False), ids, known)
 
 
-def shard_of(instrument: Instrument, shards: int) -> int:
-    """The shard of an instrument, the same in every run and on every machine."""
-    return _mask(*instrument)[0] % shards
-
-
-def _offsets(text: pa.StringArray) -> npt.NDArray[np.int32]:
-    return np.frombuffer(text.buffers()[1], "<i4", len(text) + 1, 4 * text.offset)
+def shards_of(instruments: Sequence[Instrument], shards: int) -> Ints:
+    """The shard of each instrument, the same in every run and on every machine."""
+    found: Ints = (_masks(instruments)[:, 0] % np.uint64(shards)).astype(np.int64)
+    return found
 
 
 def _packed(text: pa.StringArray) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
     """Each string in 16 bytes, (n, 2) uint64: its bytes and its length, or its 128-bit hash where it is longer."""
-    offsets = _offsets(text)
-    lengths = np.diff(offsets)
+    ends, data = binary_ends(text), text.buffers()[2]
+    lengths = np.diff(ends)
     is_long = lengths > _SHORT
-    packed = np.zeros((len(text), _SHORT + 1), np.uint8)
-    data = text.buffers()[2]
-    if data is not None and data.size:
-        width = min(int(lengths.max(initial=0)), _SHORT)
-        column = np.arange(width)
-        at = np.minimum(offsets[:-1, None] + column, data.size - 1)
-        packed[:, :width] = np.where(column < lengths[:, None], np.frombuffer(data, np.uint8)[at], 0)
+    padded = np.zeros((data.size if data is not None else 0) + _SHORT + 1, np.uint8)
+    if data is not None:
+        padded[: data.size] = np.frombuffer(data, np.uint8)
+    windows: npt.NDArray[np.uint8] = np.ndarray((padded.size - _SHORT, _SHORT + 1), np.uint8, padded, strides=(1, 1))
+    packed = windows[ends[:-1]]  # what begins where a text does
+    packed &= _OWN[np.minimum(lengths, _SHORT)]
     packed[:, _SHORT] = np.minimum(lengths, 255)
     for row in np.flatnonzero(is_long).tolist():
         digest = hashlib.blake2b(text[row].as_py().encode(), digest_size=16).digest()

@@ -29,11 +29,18 @@ def clocks(
 
     `carried`: what is known of the records before them; nothing where a partition is not in it.
     """
-    counted = np.where(plausible(log_time_us), log_time_us, NOTHING)
-    clock, carry = np.empty(len(counted), np.int64), dict(carried)
-    for home in np.unique(partition).tolist():
-        rows = np.flatnonzero(partition == home)
-        newest = carry[home][1] if home in carry else NOTHING
-        clock[rows] = np.maximum(np.maximum.accumulate(counted[rows]), newest)
-        carry[home] = int(offset[rows[-1]]) + 1, int(clock[rows[-1]])
+    clock, carry = np.empty(len(partition), np.int64), dict(carried)
+    order = np.argsort(partition, kind="stable")
+    homes = partition[order]
+    counted = np.where(plausible(log_time_us), log_time_us, NOTHING)[order]
+    starts = np.flatnonzero(np.diff(homes, prepend=-1))
+    stops = np.append(starts[1:], len(homes))
+    behind = offset[order[stops - 1]] + 1
+    for home, start, stop, end in zip(*(part.tolist() for part in (homes[starts], starts, stops, behind)), strict=True):
+        of_home = counted[start:stop]
+        if home in carry:
+            of_home[0] = max(of_home[0], carry[home][1])
+        np.maximum.accumulate(of_home, out=of_home)
+        carry[home] = end, int(of_home[-1])
+    clock[order] = counted
     return clock, carry

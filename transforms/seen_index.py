@@ -1,4 +1,5 @@
-"""Where each identity lies among the records that a cell holds, so that a batch is not compared with all of them.
+"""What a cell holds, as the worker knows it by heart: where each identity lies, so that a batch is not compared with
+all that came before, and the rows of each chunk, so that they are not unpacked for each second anew.
 
 It lives in the worker's memory and follows from the cell's state alone: it is made anew whenever the state is not the
 one that it was made of.
@@ -9,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from schemas.units import US_PER_S
 from transforms import dedup
-from transforms.batches import Rows, rows_only
-from transforms.cell_state import held_rows
+from transforms.batches import Instrument, Rows, joined, packed_rows, rows_where
+from transforms.cell_state import held_rows, held_seconds
 from transforms.dedup import Verdicts
 from transforms.exact import Words
 
@@ -23,16 +25,15 @@ class _Cell:
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
-        self._rows: list[Rows] = []
+        self._parts: list[tuple[list[Instrument], Rows]] = []
         self._first: dict[int, int] = {}
         self._more: dict[int, list[int]] = {}  # of a key that was met again
 
     def add(self, chunk: bytes) -> None:
         """Note the records of a chunk."""
-        rows = rows_only(held_rows(chunk))
-        at, keys = len(self.chunks) << _ROW_BITS, dedup.row_keys(rows).tolist()
+        self._parts.append(packed_rows(held_rows(chunk)))
+        at, keys = len(self.chunks) << _ROW_BITS, self._parts[-1][1]["key"].tolist()
         self.chunks.append(chunk)
-        self._rows.append(rows)
         repeated = self.repeated(keys)
         known = {key: self._first[key] for key in repeated if key in self._first}
         self._first.update(zip(keys, range(at, at + len(keys)), strict=True))
@@ -48,6 +49,11 @@ class _Cell:
         """
         return len(self.chunks) == len(chunks) and (not chunks or self.chunks[-1] is chunks[-1])
 
+    def rows_of(self, seconds: int) -> tuple[list[Instrument], Rows]:
+        """Rows of the chunks that hold one of these seconds (bits as of CellState.bits), as they came."""
+        held = zip(self.chunks, self._parts, strict=True)
+        return joined([part for chunk, part in held if held_seconds(chunk) & seconds])
+
     def repeated(self, keys: list[int]) -> set[int]:
         """Those of the keys that are known, or come twice."""
         distinct = set(keys)
@@ -58,7 +64,7 @@ class _Cell:
         """(key, identity_lo, content, place) of the records that have one of the keys; of one key as they came."""
         for key in keys:
             for reference in (self._first[key], *self._more.get(key, ())) if key in self._first else ():
-                rows, row = self._rows[reference >> _ROW_BITS], reference & (1 << _ROW_BITS) - 1
+                rows, row = self._parts[reference >> _ROW_BITS][1], reference & (1 << _ROW_BITS) - 1
                 place = int(dedup.places(rows[row : row + 1])[0])
                 yield key, int(rows["identity_lo"][row]), int(rows["content"][row]), place
 
@@ -76,7 +82,7 @@ class SeenIndex:
 
     def verdicts(self, cell: tuple[int, int], chunks: Sequence[bytes], kept: Sequence[Words], rows: Rows) -> Verdicts:
         """Verdicts of rows that come now; `chunks` and `kept` are the state of the cell."""
-        known, key = self._of(cell, chunks), dedup.row_keys(rows)
+        known, key = self._of(cell, chunks), rows["key"]
         keys = key.tolist()
         suspects = indices(keys, known.repeated(keys))
         if kept:
@@ -88,6 +94,11 @@ class SeenIndex:
         for word, low, content, place in known.read(wanted.tolist()):
             read.setdefault((word, low), (content, set()))[1].add(place)
         return dedup.verdicts_of(rows, key, np.array(suspects, np.intp), read)
+
+    def rows_of(self, cell: tuple[int, int], chunks: Sequence[bytes], second: int) -> tuple[list[Instrument], Rows]:
+        """Rows that the cell holds of an event second (s since the epoch)."""
+        instruments, rows = self._of(cell, chunks).rows_of(1 << second - cell[0])
+        return instruments, rows_where(rows, rows["event_time_us"] // US_PER_S == second)
 
     def add(self, cell: tuple[int, int], chunk: bytes) -> None:
         """Note a chunk that the state holds from now on."""

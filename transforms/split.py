@@ -9,12 +9,12 @@ from schemas.units import US_PER_S
 from transforms.batches import EventBatch
 from transforms.cell import CellKey
 from transforms.cell_fold import WINDOW_S
-from transforms.identity import shard_of
+from transforms.identity import shards_of
 
 
 def split_by_cell(batch: EventBatch, shards: int) -> Iterator[tuple[CellKey, EventBatch]]:
     """The batch in pieces of one (window, shard) each, rows in reading order."""
-    shard = np.array([shard_of(pair, shards) for pair in batch.instruments], np.int64)[batch.rows["instrument"]]
+    shard = shards_of(batch.instruments, shards)[batch.rows["instrument"]]
     cell = batch.rows["event_time_us"] // (WINDOW_S * US_PER_S) * shards + shard
     order = np.argsort(cell, kind="stable")
     cell = cell[order]

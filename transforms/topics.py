@@ -18,7 +18,7 @@ from schemas.units import US_PER_S
 from transforms.batches import EventBatch
 from transforms.cell import CellKey
 from transforms.decode import with_header_ids
-from transforms.identity import shard_of
+from transforms.identity import shards_of
 from transforms.windows import ShardRecords
 
 Message = tuple[bytes, bytes, int]  # value, key, partition; a tuple, for one is made for each event
@@ -50,8 +50,7 @@ class TopicNames:
 def unique_events(element: tuple[CellKey, EventBatch], names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
     """Unique events as they were read, keyed by identity; all events of an instrument in one partition."""
     batch = element[1]
-    count = partitions(names.unique)
-    homes = np.array([shard_of(pair, count) for pair in batch.instruments])[batch.rows["instrument"]].tolist()
+    homes = shards_of(batch.instruments, partitions(names.unique))[batch.rows["instrument"]].tolist()
     keys = np.stack([batch.rows["identity_hi"], batch.rows["identity_lo"]], axis=1).view("V16")[:, 0].tolist()
     values = with_header_ids(batch.values, batch.headers).to_numpy(zero_copy_only=False).tolist()
     return names.unique, list(zip(values, keys, homes, strict=True))

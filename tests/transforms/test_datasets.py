@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -131,7 +132,7 @@ def test_rejects_of_several_topics_with_one_place_are_all_kept() -> None:
     log = Log()
     log.add(b"bad")
     raw = raw_batch(log.records)
-    other = type(raw)("md.events.g2", raw.values, raw.keys, raw.partition, raw.offset, raw.log_time_us, {})
+    other = replace(raw, topic="md.events.g2")
     tables = [
         pa.Table.from_batches([reject_rows(part, np.array([0]), "decode", ["undecodable"], [""])])
         for part in (raw, other)

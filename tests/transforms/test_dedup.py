@@ -13,6 +13,7 @@ from transforms.dedup import (
     CONFLICT,
     COPY,
     NEW,
+    keys,
     log_order,
     merged_seen,
     places,
@@ -31,6 +32,7 @@ def rows_of(given_: list[Record]) -> Rows:
         # the low word is the same for two identities: the whole 128 bits must be compared
         row["identity_hi"], row["identity_lo"], row["content"] = identity, identity // 2, content
         row["partition"], row["offset"] = offset % 3, offset
+    rows["key"] = keys(rows["identity_hi"], rows["identity_lo"], rows["event_time_us"])
     return rows
 
 

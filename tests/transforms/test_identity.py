@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from schemas.market_data_pb2 import MarketDataEvent
 from tests.testing import Log, trade
 from tests.transforms.build_events import events
-from transforms.identity import shard_of
+from transforms.identity import shards_of
 
 Identity = tuple[int, int]
 
@@ -104,6 +104,6 @@ def test_order_is_by_sequence_else_by_numeric_trade_id(fields: dict[str, object]
 
 
 def test_shards_are_even_and_the_same_in_every_run() -> None:
-    homes = [shard_of(("binance", f"S{number}"), 4) for number in range(400)]
+    homes = shards_of([("binance", f"S{number}") for number in range(400)], 4).tolist()
     assert min(homes.count(shard) for shard in range(4)) > 70
     assert homes[:8] == [1, 2, 3, 2, 3, 2, 3, 3]

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.core import Bag, Value
 from transforms import dedup
-from transforms.batches import EVENT_ROW, EventBatch, Rows, unpack_binary
+from transforms.batches import EVENT_ROW, EventBatch, Rows
 from transforms.cell_state import CellState
 from transforms.seen_index import SeenIndex
 
@@ -21,6 +22,7 @@ def rows_of(drawn: Sequence[Drawn]) -> Rows:
     for name, column in zip(("identity_lo", "content", "offset"), zip(*drawn, strict=True), strict=True):
         rows[name] = column
     rows["clock_us"] = 1
+    rows["key"] = dedup.keys(rows["identity_hi"], rows["identity_lo"], rows["event_time_us"])
     return rows
 
 
@@ -30,7 +32,7 @@ def state() -> tuple[CellState, Bag]:
 
 
 def as_batch(rows: Rows) -> EventBatch:
-    empty = unpack_binary(memoryview(np.zeros(len(rows), "<i4").tobytes()), memoryview(b""))
+    empty = pa.array([b""] * len(rows), pa.binary())
     return EventBatch("t", [("X", "S")], rows, empty, empty, {})
 
 

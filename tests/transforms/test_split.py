@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.testing import Log, trade
 from tests.transforms.build_events import events
-from transforms.identity import shard_of
+from transforms.identity import shards_of
 from transforms.split import split_by_cell
 
 rows = st.lists(st.tuples(st.integers(-30_000_000, 30_000_000), st.sampled_from("ABCDE"), st.booleans()), min_size=1)
@@ -30,7 +30,7 @@ def test_every_record_is_in_the_one_piece_of_its_cell(given_: list[tuple[int, st
             assert record.event is not None
             pair = piece.instruments[piece.rows["instrument"][row]]
             assert pair == (record.event.exchange, record.event.symbol)
-            assert (start, shard) == (record.event.timestamp // 10_000_000 * 10, shard_of(pair, shards))
+            assert (start, shard) == (record.event.timestamp // 10_000_000 * 10, shards_of([pair], shards)[0])
             assert (piece.values[row].as_py(), piece.keys[row].as_py()) == (record.value, record.key)
             assert tuple(piece.headers.get(row, ())) == record.headers
     assert sorted(offset for offsets in found.values() for offset in offsets) == list(range(len(given_)))
