@@ -34,7 +34,7 @@ def clocks(
     homes = partition[order]
     counted = np.where(plausible(log_time_us), log_time_us, NOTHING)[order]
     starts = np.flatnonzero(np.diff(homes, prepend=-1))
-    stops = np.append(starts[1:], len(homes))
+    stops = np.append(starts, len(homes))[1:]
     behind = offset[order[stops - 1]] + 1
     for home, start, stop, end in zip(*(part.tolist() for part in (homes[starts], starts, stops, behind)), strict=True):
         of_home = counted[start:stop]
