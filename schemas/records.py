@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
@@ -106,6 +107,15 @@ class Record:
         rows: list[dict[str, Any]] = table.to_pylist()
         return rows
 
+    @staticmethod
+    def plain_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+        """The rows as dicts for Avro's writer alone: as of `rows`, but times are integers of microseconds.
+
+        Column by column: a value at a time, through an Arrow scalar each, takes twice as long.
+        """
+        columns = zip(*map(_plain, batch.columns), strict=True)
+        return [dict(zip(batch.schema.names, row, strict=True)) for row in columns]
+
     def _checked(self, table: pa.Table) -> pa.Table:
         for field in self.fields:
             if not field.nullable and table.column(field.name).null_count:
@@ -118,6 +128,23 @@ def struct_list(fields: Iterable[tuple[str, pa.DataType, bool]]) -> pa.DataType:
     struct = pa.struct([pa.field(name, kind, nullable=nullable) for name, kind, nullable in fields])
     # "element" is Parquet's own name for it, so a file gives the very same type back.
     return pa.list_(pa.field("element", struct, nullable=False))
+
+
+def _plain(column: pa.Array) -> list[Any]:
+    kind = column.type
+    if pa.types.is_list(kind):
+        names = [field.name for field in kind.value_type]
+        children = [_plain(child) for child in column.flatten().flatten()]
+        items = [dict(zip(names, item, strict=True)) for item in zip(*children, strict=True)]
+        ends = np.cumsum(column.value_lengths()).tolist()
+        return [items[start:stop] for start, stop in zip([0, *ends[:-1]], ends, strict=True)]
+    if pa.types.is_timestamp(kind):
+        column = column.cast(pa.int64())
+    if column.null_count and pa.types.is_primitive(column.type):
+        known = column.is_valid().to_numpy(zero_copy_only=False).tolist()
+        filled = column.fill_null(0).to_numpy().tolist()
+        return [value if is_known else None for value, is_known in zip(filled, known, strict=True)]
+    return column.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
 
 
 def _avro_field(name: str, kind: pa.DataType, nullable: bool, doc: str | None = None) -> dict[str, Any]:

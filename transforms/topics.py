@@ -14,7 +14,6 @@ from schemas.late import LATE
 from schemas.records import Record
 from schemas.reject import REJECT
 from schemas.stat import STAT
-from schemas.units import US_PER_S
 from transforms.batches import EventBatch
 from transforms.cell import CellKey
 from transforms.decode import with_header_ids
@@ -90,14 +89,13 @@ def _encoded(
     key: Callable[[dict[str, Any]], str],
     fit: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> list[Message]:
-    rows = [fit(row) for row in record.rows(batch)]
+    rows = [fit(row) for row in record.plain_rows(batch)]
     encoded = avro.encode(record, rows)
     return [(value, key(row).encode(), _BY_KEY) for row, value in zip(rows, encoded, strict=True)]
 
 
 def _bar_key(row: dict[str, Any]) -> str:
-    start_us = int(row["window_start"].timestamp()) * US_PER_S
-    return f"{row['exchange']}|{row['symbol']}|{row['interval_s']}|{start_us}"
+    return f"{row['exchange']}|{row['symbol']}|{row['interval_s']}|{row['window_start']}"
 
 
 def _stat_key(row: dict[str, Any]) -> str:

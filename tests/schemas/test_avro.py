@@ -37,6 +37,8 @@ def test_encode_then_decode_gives_the_row_back(record: Record, rows: dict[str, d
 def test_arrow_rows_encode_like_plain_rows(record: Record, rows: dict[str, dict[str, Any]]) -> None:
     table = record.table_from_rows([rows[record.name]] * 3)
     assert encode(record, record.rows(table)) == encode(record, [rows[record.name]] * 3)
+    (batch,) = table.combine_chunks().to_batches()
+    assert encode(record, record.plain_rows(batch.slice(1))) == encode(record, [rows[record.name]] * 2)
 
 
 @BY_NAME
