@@ -29,7 +29,7 @@ class Broker:
 def new_cluster_id() -> str:
     """A fresh id in the form that Kafka demands: 16 random bytes in URL-safe base64.
 
-    None that begins with a dash, as one in 64 would: the tool that formats takes it for an option. Kafka avoids them too.
+    None that begins with a dash, as one in 64 would: the tool that formats takes it for an option. Kafka too avoids it.
     """
     while (cluster_id := urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()).startswith("-"):
         pass
