@@ -28,6 +28,7 @@ class Stretch:
     partition: int
     start: int
     stop: int
+    clock_us: int | None = None  # the partition's clock at `stop`, the record there included; None: not looked up
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Manifest:
     """What a replay reads, frozen before it starts. Log times in microseconds since the Unix epoch."""
 
     stretches: tuple[Stretch, ...]
-    oldest_log_time_us: int  # 0 when the stretches start where the log does
-    newest_log_time_us: int  # 0 when they are empty
+    oldest_log_time_us: int  # the newest before or at a start within the log; 0: they start where the log does
+    newest_log_time_us: int  # the newest before a stop; 0 when they are empty
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
