@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from schemas.units import US_PER_S
+from runners.compare_span import PLACES, Span, covered, span_of
+from transforms.cell import CellConfig
 from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, STATS, Dataset
 from transforms.read_offsets import Manifest
-from transforms.roll_up import is_stat
 from transforms.sessions import SessionTimes
 
 _KEYS: Final = {
@@ -24,7 +23,6 @@ _KEYS: Final = {
     REJECTS.name: ("topic", "partition", "offset"),
 }
 _NOT_COMPARED: Final = {"code_version"}  # who refused it, not what was refused
-_AHEAD_US: Final = 5 * US_PER_S
 
 
 class CompareError(ValueError):
@@ -33,12 +31,17 @@ class CompareError(ValueError):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one dataset: rows compared on each side, and the first difference, if any."""
+    """Of one dataset: rows compared on each side, and the first difference, if any.
+
+    Where event times bound what was compared, they are in microseconds since the Unix epoch.
+    """
 
     dataset: str
     live_rows: int
     replay_rows: int
     difference: str | None
+    after_us: int | None = None  # what begins after this
+    until_us: int | None = None  # and ends by this; sessions by a longer time before the replay's end
 
     @property
     def equal(self) -> bool:
@@ -46,66 +49,48 @@ class Verdict:
 
 
 def compare(
-    live: Path, replay: Path, manifest: Manifest, grace_us: int, sessions: SessionTimes | None = None
+    live: Path,
+    replay: Path,
+    manifest: Manifest,
+    grace_us: int,
+    sessions: SessionTimes | None = None,
+    *,
+    settled_us: int = CellConfig.horizon_us + CellConfig.slack_us,
 ) -> list[Verdict]:
-    """Hold the files of a live run against those of a replay, for what the manifest covers.
+    """Hold the files of a live run against those of a replay, for what the manifest covers (compare_span.py).
 
-    Bars and stats are compared when their window lies inside the manifest by the log's clock, with `grace_us`: what an
-    open window holds is not final in either run. Sessions are compared when the silences around them lie in it too and
-    the live run had the time to publish them. CompareError when there are any and `sessions` is None.
+    `settled_us` after its end a window is final, by the log's clock: horizon + slack. CompareError when there are
+    sessions and `sessions` is None.
     """
-
-    def covered(root: Path, dataset: Dataset) -> pa.Table:
-        return _covered(dataset, read_dataset(root, dataset), manifest, grace_us, sessions)
-
     datasets = (EVENTS, BARS, STATS, LATE_EVENTS, REJECTS)
-    return [_verdict(dataset, covered(live, dataset), covered(replay, dataset)) for dataset in datasets]
+    span = span_of((read_dataset(live, dataset, PLACES) for dataset in datasets), manifest, grace_us, settled_us)
+
+    def rows(root: Path, dataset: Dataset) -> pa.Table:
+        table = read_dataset(root, dataset)
+        if dataset == STATS and sessions is None and pc.any(pc.equal(table["kind"], "session")).as_py():
+            raise CompareError("the files hold sessions: name --session-gap-s as both runs had it")
+        return table.filter(pa.array(covered(table, span, manifest, sessions)))
+
+    return [_verdict(dataset, rows(live, dataset), rows(replay, dataset), span) for dataset in datasets]
 
 
-def read_dataset(root: Path, dataset: Dataset) -> pa.Table:
-    """All rows of a dataset below `root`; none when it wrote no file."""
+def read_dataset(root: Path, dataset: Dataset, columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows of a dataset below `root`; none when it wrote no file. Of `columns` those that it has."""
+    schema = dataset.record.arrow
+    names = [name for name in schema.names if columns is None or name in columns]
     files = sorted(path for path in (root / dataset.name).glob("**/*.parquet") if not path.name.startswith("."))
     if not files:
-        return dataset.record.arrow.empty_table()
-    return ds.dataset(files, schema=dataset.record.arrow, format="parquet").to_table()
+        return schema.empty_table().select(names)
+    return ds.dataset(files, schema=schema, format="parquet").to_table(names)
 
 
-def _covered(
-    dataset: Dataset, table: pa.Table, manifest: Manifest, grace_us: int, sessions: SessionTimes | None
-) -> pa.Table:
-    if dataset in (BARS, STATS):
-        start, end = _stretches(table, sessions, bool(manifest.oldest_log_time_us))
-        oldest = manifest.oldest_log_time_us + (_AHEAD_US if manifest.oldest_log_time_us else 0)
-        newest = manifest.newest_log_time_us - grace_us
-        return table.filter(pc.and_(pc.greater_equal(start, oldest), pc.less_equal(end, newest)))
-    partition, offset = table["partition"].to_numpy(), table["offset"].to_numpy()
-    inside = np.zeros(len(table), np.bool_)
-    for stretch in manifest.stretches:
-        inside |= (partition == stretch.partition) & (offset >= stretch.start) & (offset < stretch.stop)
-    return table.filter(pa.array(inside))
-
-
-def _stretches(
-    windows: pa.Table, sessions: SessionTimes | None, is_cut: bool
-) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """From when to when in microseconds the log says what is in each window: in a session by the silences around it."""
-    start, end = (windows[name].cast(pa.int64()) for name in ("window_start", "window_end"))
-    if not is_stat(windows) or not pc.any(of_sessions := pc.equal(windows["kind"], "session")).as_py():
-        return start, end
-    if sessions is None:
-        raise CompareError("the files hold sessions: name --session-gap-s as both runs had it")
-    before_us = sessions.gap_s * US_PER_S if is_cut else 0  # what begins where the log does has nothing before it
-    return (
-        pc.subtract(start, pc.if_else(of_sessions, before_us, 0)),
-        pc.add(end, pc.if_else(of_sessions, sessions.published_us, 0)),
-    )
-
-
-def _verdict(dataset: Dataset, live: pa.Table, replay: pa.Table) -> Verdict:
+def _verdict(dataset: Dataset, live: pa.Table, replay: pa.Table, span: Span) -> Verdict:
     keys = _KEYS[dataset.name]
     order = [(name, "ascending") for name in keys]
     left, right = (table.take(pc.sort_indices(table, order)).combine_chunks() for table in (live, replay))
-    return Verdict(dataset.name, len(left), len(right), _difference(left, right, keys))
+    bounded = dataset in (BARS, STATS) or (dataset == EVENTS and span.read_on)
+    bounds = span.after_us if dataset in (EVENTS, BARS, STATS) else None, span.until_us if bounded else None
+    return Verdict(dataset.name, len(left), len(right), _difference(left, right, keys), *bounds)
 
 
 def _difference(live: pa.Table, replay: pa.Table, keys: Sequence[str]) -> str | None:

@@ -1,6 +1,7 @@
 """Is what runs fit: the broker, its topics and clock, the group, Flink, the job and its checkpoints."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from runners import flink_rest
+from runners.beacons import MAX_AHEAD_MS
 from runners.broker_version import VersionError, broker_version
 from runners.doctor import Check
 from runners.flink_rest import Checkpoints, FlinkError, FlinkJob
@@ -15,12 +17,14 @@ from runners.job_numbers import OFFSETS_TOPIC, partition_numbers
 from runners.log import LogError, list_offsets
 from runners.stack import Endpoints, LocalStack
 from runners.status import JobNumbers, checkpoint_findings
-from runners.topics import Plan, TopicsError, TopicSpec, plan_topics, read_specs
+from runners.topics import Plan, TopicsError, TopicSpec, plan_topics, read_specs, settings_of
 from schemas.units import MS_PER_S
 
 _SKEW_S: Final = 1.0
 _LAG_WARNING: Final = 1_000_000  # records; half a minute of what one slot reads
 _TIMEOUT_S: Final = 10.0
+_AHEAD: Final = "message.timestamp.after.max.ms"  # brokers from before 3.6 know none: there anything goes
+_UNLIMITED: Final = 2**63 - 1
 
 
 def stack_checks(places: Endpoints, group: str, topic: str) -> list[Check]:
@@ -29,6 +33,7 @@ def stack_checks(places: Endpoints, group: str, topic: str) -> list[Check]:
     if checks[-1].level != "failed":
         checks += [
             topics_check(places.bootstrap_servers),
+            log_times_verdict(topic, settings_of(places.bootstrap_servers, topic)),
             clock_check(places, topic, group),
             lag_check(places.bootstrap_servers, topic, group),
         ]
@@ -80,6 +85,20 @@ def topics_verdict(specs: tuple[TopicSpec, ...], plan: Plan) -> Check:
         said = f"{len(plan.changes)} differences, the first: {first.topic} {first.detail}"
         return Check("topics", "warning", said, "`horizon topics plan` shows them, `horizon topics apply` removes them")
     return Check("topics", "ok", f"{len(specs)} as in topics.toml")
+
+
+def log_times_verdict(topic: str, settings: Mapping[str, str]) -> Check:
+    """Whose clock dates the input topic's records, and whether one that runs far ahead is kept out of the log."""
+    if settings.get("message.timestamp.type") == "LogAppendTime":
+        return Check("log times", "ok", f"{topic} has the broker's (LogAppendTime)")
+    ahead_ms = int(settings.get(_AHEAD, _UNLIMITED))
+    if ahead_ms <= MAX_AHEAD_MS:
+        return Check("log times", "ok", f"{topic} takes none further than {ahead_ms / MS_PER_S:g} s ahead")
+    limit = "any" if ahead_ms == _UNLIMITED else f"those up to {ahead_ms / MS_PER_S:,.0f} s"
+    said = (
+        f"{topic} takes {limit} ahead of the broker's clock: what one producer's wrong clock dates, makes others late"
+    )
+    return Check("log times", "warning", said, f"set {_AHEAD}={MAX_AHEAD_MS} on it, as runners/topics.toml has it")
 
 
 def clock_check(places: Endpoints, topic: str, group: str) -> Check:

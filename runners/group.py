@@ -22,7 +22,16 @@ from runners.beacons import Beacons
 from runners.flink_rest import ENDED, FlinkError, UnknownJobError
 from runners.live import LiveError, LiveJob, LiveOptions, start
 from runners.log import Log
-from runners.resume import GroupNote, Snapshot, check_layout, newest_snapshot, next_offsets, read_note, write_note
+from runners.resume import (
+    GroupNote,
+    Snapshot,
+    check_layout,
+    check_shape,
+    newest_snapshot,
+    next_offsets,
+    read_note,
+    write_note,
+)
 from runners.stack import Endpoints
 
 Say = Callable[[str], None]
@@ -58,7 +67,7 @@ class LiveGroup:
         """Follow the group's job if it runs, else go on from its newest snapshot, else start at its committed offsets.
 
         `fresh` forgets the snapshots, `savepoint` (a URI) names one. LiveError when the job does not come up, or must
-        not be replaced by another; ResumeError when the snapshot does not fit.
+        not be replaced by another; ResumeError when the snapshot or the options do not fit.
         """
         note = read_note(self._places.state_dir, self._options.group)
         state = self._state(note.job) if note is not None else LOST
@@ -68,6 +77,7 @@ class LiveGroup:
                     f"job {note.job} of group {self._options.group} is {state}; stop it (Ctrl-C where it runs), "
                     "or start another --group"
                 )
+            check_shape(note, self._options.shape, runs=True)
             self._note = note
             self._say(f"job {note.job} of group {self._options.group} runs already")
             self._options = replace(self._options, generation=note.generation)
@@ -114,6 +124,7 @@ class LiveGroup:
         """Another process may have moved the job."""
         noted = read_note(self._places.state_dir, self._options.group)
         if noted is not None and noted.job != self._note.job:
+            check_shape(noted, self._options.shape, runs=True)
             self._say(f"job {self._note.job} was replaced by {noted.job}; following that")
             self._note = noted
             self._options = replace(self._options, generation=noted.generation, parallelism=noted.parallelism)
@@ -144,6 +155,7 @@ class LiveGroup:
         snapshot = newest_snapshot(self._places.state_dir / "flink" / "checkpoints", note)
         if snapshot is not None:
             check_layout(snapshot, note, STATE_LAYOUT)
+            check_shape(note, self._options.shape, runs=False)
         count = len(self._log.partitions())
         options = replace(self._options, generation=note.generation, savepoint=snapshot.uri if snapshot else None)
         if snapshot is None:
@@ -164,7 +176,15 @@ class LiveGroup:
         job = start(self._places, options)
         self._options = replace(options, new_source=False)
         self._keep(
-            GroupNote(job.job_id, options.savepoint, options.generation, partitions, options.parallelism, STATE_LAYOUT)
+            GroupNote(
+                job.job_id,
+                options.savepoint,
+                options.generation,
+                partitions,
+                options.parallelism,
+                STATE_LAYOUT,
+                options.shape,
+            )
         )
         self._say(f"job {job.job_id} runs on {partitions} partitions with parallelism {options.parallelism}")
 

@@ -16,8 +16,10 @@ from pipelines.outputs import Outputs, write
 from runners import artifacts
 from runners.flink import FlinkRun
 from runners.flink_rest import ENDED, ask
+from runners.resume import Shape
 from runners.stack import Endpoints
 from runners.stack.own_jar import jar_name
+from schemas.units import US_PER_MS, US_PER_S
 from transforms.read_kafka import ReadKafka
 
 _SUBMIT_S: Final = 120.0
@@ -48,6 +50,23 @@ class LiveOptions:
     def source_label(self) -> str:
         """Name of the source's step, by which Flink knows its state again."""
         return f"ReadKafka{self.generation}"
+
+    @property
+    def shape(self) -> Shape:
+        """What the job gives depends on, by the options of `horizon live`, as JSON keeps it."""
+        config, cell = self.config, self.config.cell
+        return {
+            "--topic": self.topic,
+            "--prefix": self.outputs.topic_prefix,
+            "--out": self.outputs.files_root,
+            "--horizon-s": cell.horizon_us / US_PER_S,
+            "--grace-ms": cell.grace_us / US_PER_MS,
+            "--shards": cell.shards,
+            "--session-gap-s": config.session_gap_s,
+            "--any-price": sorted(config.limits.any_price_venues),
+            "slack in s": cell.slack_us / US_PER_S,
+            "intervals in s": list(config.intervals_s),
+        }
 
     def consumer(self, bootstrap_servers: str) -> dict[str, str]:
         """KafkaIO's consumer; Beam commits, so the client must not."""

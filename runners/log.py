@@ -1,7 +1,7 @@
 """What lies on a topic: offsets, log times and counts, asked of the broker."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
@@ -9,7 +9,9 @@ from typing import Any, Final
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from schemas.units import LOG_TIME_FROM_US, LOG_TIME_UNTIL_US, US_PER_MS
 from transforms.read_offsets import Manifest, Stretch
+from transforms.time_index import TimeIndex
 
 _TIMEOUT_S: Final = 30.0
 _NO_LEADER: Final = (
@@ -52,6 +54,7 @@ class Log:
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
         self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
         self._bootstrap_servers, self.topic = bootstrap_servers, topic
+        self._index = TimeIndex(bootstrap_servers)
 
     def partitions(self) -> list[int]:
         """Its partitions. LogError when there is no such topic, or no broker answers."""
@@ -102,11 +105,25 @@ class Log:
                     f"{self.topic}[{partition}] holds offsets {first[partition]} to {end[partition]}, "
                     f"asked were {begin} to {stops[partition]}; choose a stretch that retention has kept"
                 )
-        stretches = tuple(Stretch(self.topic, p, begins[p], max(begins[p], stops[p])) for p in sorted(begins))
-        newest = max(self._last_times_ms(stretches), default=0)
-        whole = {p: begin for p, begin in begins.items() if begin > first[p]}
-        oldest = max(self.log_times_ms(whole).values(), default=0)
-        return Manifest(stretches, oldest * 1_000, newest * 1_000)
+        before = self._index.newest_before(self.topic, stops, {})
+        carried = {p: (stop, before[p]) for p, stop in stops.items()}
+        at = self._index.newest_before(self.topic, {p: stop + 1 for p, stop in stops.items()}, carried)
+        stretches = tuple(
+            Stretch(self.topic, p, begin, max(begin, stops[p]), at[p]) for p, begin in sorted(begins.items())
+        )
+        newest = max((before[s.partition] for s in stretches if s.start < s.stop), default=0)
+        return Manifest(stretches, self._newest_until_us({p: o for p, o in begins.items() if o}), max(newest, 0))
+
+    def _newest_until_us(self, offsets: Mapping[int, int]) -> int:
+        """The newest log time in any partition up to the record at an offset, us; 0 for none.
+
+        Of what retention took nothing is known but that it lies before what it left.
+        """
+        if not offsets:
+            return 0
+        left = (time_ms * US_PER_MS for time_ms in self.log_times_ms(offsets).values())
+        times = [*left, *self._index.newest_before(self.topic, offsets, {}).values()]
+        return max((us for us in times if LOG_TIME_FROM_US <= us < LOG_TIME_UNTIL_US), default=0)
 
     def _bound(self, bound: Bound, end: Mapping[int, int]) -> dict[int, int]:
         if isinstance(bound, datetime):
@@ -122,27 +139,17 @@ class Log:
 
         A partition that has none there is left out.
         """
-        with self._consumer("read_uncommitted") as consumer:
-            found = {p: next(self._times_ms(consumer, p, offset), None) for p, offset in offsets.items()}
+        with self._consumer() as consumer:
+            found = {p: self._time_ms(consumer, p, offset) for p, offset in offsets.items()}
         return {partition: time_ms for partition, time_ms in found.items() if time_ms is not None}
 
-    def _last_times_ms(self, stretches: Iterable[Stretch]) -> Iterator[int]:
-        """Log time of the last record of each stretch that a reader is given: a transaction's mark is none."""
-        with self._consumer("read_committed") as consumer:
-            for stretch in stretches:
-                begin, times = stretch.stop, list[int]()
-                while not times and begin > stretch.start:
-                    begin = max(stretch.start, 2 * begin - stretch.stop - 1)  # 1, 3, 7, ... before its stop
-                    times = list(self._times_ms(consumer, stretch.partition, begin, stretch.stop))
-                yield from times[-1:]
-
     @contextmanager
-    def _consumer(self, isolation: str) -> Iterator[Consumer]:
+    def _consumer(self) -> Iterator[Consumer]:
         consumer = Consumer(
             {
                 "bootstrap.servers": self._bootstrap_servers,
                 "group.id": "horizon-look",
-                "isolation.level": isolation,
+                "isolation.level": "read_uncommitted",
                 "enable.partition.eof": True,
                 "log_level": 0,
             }
@@ -152,16 +159,13 @@ class Log:
         finally:
             consumer.close()
 
-    def _times_ms(self, consumer: Consumer, partition: int, start: int, stop: int | None = None) -> Iterator[int]:
-        """Log times of a partition's records from `start` to `stop`, or to its end now."""
-        consumer.assign([TopicPartition(self.topic, partition, start)])
-        while True:
-            message = consumer.poll(_TIMEOUT_S)
-            error = None if message is None else message.error()
-            if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                return
-            if message is None or error is not None:
-                raise LogError(f"{self.topic}[{partition}] gives no record at offset {start}; check the broker")
-            if stop is not None and (message.offset() or 0) >= stop:
-                return
-            yield message.timestamp()[1]
+    def _time_ms(self, consumer: Consumer, partition: int, offset: int) -> int | None:
+        """Log time of a partition's first record at or behind `offset`; None when it ends there now."""
+        consumer.assign([TopicPartition(self.topic, partition, offset)])
+        message = consumer.poll(_TIMEOUT_S)
+        error = None if message is None else message.error()
+        if error is not None and error.code() == KafkaError._PARTITION_EOF:
+            return None
+        if message is None or error is not None:
+            raise LogError(f"{self.topic}[{partition}] gives no record at offset {offset}; check the broker")
+        return int(message.timestamp()[1])

@@ -3,9 +3,12 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 _METADATA = "_metadata"  # Flink writes it last: a snapshot without it is not whole
+
+Shape = dict[str, Any]  # name of an option -> its value; LiveOptions.shape
 
 
 class ResumeError(RuntimeError):
@@ -22,6 +25,7 @@ class GroupNote:
     partitions: int  # of the topic, which that generation reads
     parallelism: int
     layout: int = 1  # of the job's state, see STATE_LAYOUT; notes from before there was one do not say
+    shape: Shape | None = None  # options that shape what it gives; notes from before there were any do not say
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,32 @@ def check_layout(snapshot: Snapshot, note: GroupNote, layout: int) -> None:
             f"{snapshot.kind} {snapshot.uri} holds state of layout {note.layout}, this version reads layout {layout}; "
             "go on with the version that took it, or start --fresh (or another --group) with this one"
         )
+
+
+def check_shape(note: GroupNote, asked: Shape, *, runs: bool) -> None:
+    """ResumeError when options that shape what comes out are others than the noted job's.
+
+    Its open windows were folded by the old ones: with other shards an instrument's records would lie in two of them, in
+    two rows and files of one bar. Sessions may be turned on or off by a resume, venues of any price be named, and files
+    go elsewhere when their directory did; a job that runs takes nothing.
+    """
+    if note.shape is None:
+        return
+    other = {name: (was, asked[name]) for name, was in note.shape.items() if name in asked and was != asked[name]}
+    if not runs:
+        other = {name: values for name, values in other.items() if not _may_change(name, *values)}
+    if other:
+        said = ", ".join(f"{name} was {was}, now {now}" for name, (was, now) in other.items())
+        way = "stop it first" if runs else "start --fresh (its open windows are lost) or another --group"
+        raise ResumeError(
+            f"job {note.job} {'runs' if runs else 'ran'} with other options: {said}; name its own, or {way}"
+        )
+
+
+def _may_change(name: str, was: Any, now: Any) -> bool:
+    if name == "--session-gap-s":
+        return was is None or now is None
+    return name == "--any-price" or (name == "--out" and was is not None and not Path(was).exists())
 
 
 def is_whole(snapshot: Path) -> bool:

@@ -157,6 +157,12 @@ def _actual(admin: AdminClient, bootstrap_servers: str, specs: Sequence[TopicSpe
     return len(cluster.brokers), found
 
 
+def settings_of(bootstrap_servers: str, name: str) -> Mapping[str, str]:
+    """A topic's settings as the broker has them, its defaults among them; none when there is no such topic."""
+    _, found = _actual(_admin(bootstrap_servers), bootstrap_servers, [TopicSpec(name, 1, 1, {})])
+    return found[name].config if name in found else {}
+
+
 def _notes(specs: Sequence[TopicSpec], brokers: int) -> tuple[str, ...]:
     """What the reader should know though it is no drift."""
     wanted = max((spec.replication for spec in specs), default=0)

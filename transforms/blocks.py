@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.batches import Header, Ints, RawBatch
+from transforms.log_clock import in_us
 
 INTERCEPTOR: Final = "horizon.Blocks"
 MAGIC: Final = 0x4B4C4248  # "HBLK"
@@ -99,7 +100,7 @@ def join_blocks(topic: str, blocks: Sequence[Block]) -> RawBatch:
         _binary([block.key_lengths for block in blocks], [block.keys for block in blocks], firsts),
         np.repeat(np.array([block.partition for block in blocks], np.int64), counts),
         np.frombuffer(_together([block.offsets for block in blocks]), "<i8"),
-        np.frombuffer(_together([block.times_ms for block in blocks]), "<i8") * 1_000,
+        in_us(np.frombuffer(_together([block.times_ms for block in blocks]), "<i8")),
         headers,
     )
 

@@ -10,11 +10,25 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from schemas.units import LOG_TIME_FROM_US, LOG_TIME_UNTIL_US
+from schemas.units import LOG_TIME_FROM_US, LOG_TIME_UNTIL_US, US_PER_MS
 from transforms.exact import Ints
 
 NOTHING: Final = -(1 << 62)  # a clock that no record has set; far from the ends of int64, so that a lag cannot overflow
 Carried = dict[int, tuple[int, int]]  # partition -> (offset behind the last record, newest log time up to it, us)
+
+
+_MAX_MS: Final = 2**63 // US_PER_MS - 1
+
+
+def in_us(log_time_ms: Ints) -> Ints:
+    """Kafka's timestamps in microseconds.
+
+    A producer may send microseconds or nanoseconds for milliseconds: beyond int64 it stays beyond all calendars.
+
+    >>> in_us(np.array([1_700_000_000_000, -1, 2**62])).tolist()
+    [1700000000000000, -1000, 9223372036854774000]
+    """
+    return log_time_ms.clip(-_MAX_MS, _MAX_MS) * US_PER_MS
 
 
 def plausible(log_time_us: Ints) -> npt.NDArray[np.bool_]:

@@ -12,10 +12,10 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from transforms.batches import Header, RawBatch
 from transforms.keep_clock import KeepClock
+from transforms.log_clock import in_us
 from transforms.time_index import TimeIndex
 
 _BATCH: Final = 10_000
-_MAX_MS: Final = 2**63 // 1_000 - 1
 _WAIT_S: Final = 0.5  # for a full batch: what transactions leave behind counts as offsets, but never comes
 _SILENCE_S: Final = 60.0  # a broker that gives nothing for this long has lost the offsets or its mind
 
@@ -28,6 +28,7 @@ class Stretch:
     partition: int
     start: int
     stop: int
+    clock_us: int | None = None  # the partition's clock at `stop`, the record there included; None: not looked up
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Manifest:
     """What a replay reads, frozen before it starts. Log times in microseconds since the Unix epoch."""
 
     stretches: tuple[Stretch, ...]
-    oldest_log_time_us: int  # 0 when the stretches start where the log does
-    newest_log_time_us: int  # 0 when they are empty
+    oldest_log_time_us: int  # the newest before or at a start within the log; 0: they start where the log does
+    newest_log_time_us: int  # the newest before a stop; 0 when they are empty
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -65,9 +66,7 @@ def batch_of(messages: list[Message]) -> RawBatch:
         keys=pa.array([message.key() for message in messages], pa.binary()),
         partition=np.array([message.partition() for message in messages], np.int64),
         offset=np.array([message.offset() for message in messages], np.int64),
-        # a producer may send nanoseconds for milliseconds: a time beyond int64 stays beyond all calendars
-        log_time_us=np.array([message.timestamp()[1] for message in messages], np.int64).clip(-_MAX_MS, _MAX_MS)
-        * 1_000,
+        log_time_us=in_us(np.array([message.timestamp()[1] for message in messages], np.int64)),
         headers=headers,
     )
 

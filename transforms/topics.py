@@ -1,6 +1,6 @@
 """Downstream topics: at least once, by an idempotent producer, acknowledged by all replicas before a bundle ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import apache_beam as beam
@@ -27,7 +27,7 @@ Encode = Callable[[Any, "TopicNames", Callable[[str], int]], Outgoing]
 _FLUSH_S: Final = 60.0
 _FULL_S: Final = 0.1  # how long to wait at a time for room in the producer's queue
 _BY_KEY: Final = -1  # librdkafka's word for a partition that the key decides
-_MAX_REJECT_BYTES: Final = 2_000_000  # of a value; runners/topics.toml gives md.rejects room for it and its headers
+_MAX_REJECT_BYTES: Final = 2_000_000  # of value, key and headers; runners/topics.toml gives md.rejects twice the room
 INTERVAL_NAMES: Final = {1: "1s", 10: "10s", 60: "1m", 300: "5m", 3600: "1h"}
 
 
@@ -77,10 +77,19 @@ def rejects(refused: pa.RecordBatch, names: TopicNames, partitions: Callable[[st
 
 
 def _fitting(row: dict[str, Any]) -> dict[str, Any]:
-    size = len(row["value"] or b"")
-    if size <= _MAX_REJECT_BYTES:
-        return row
-    return row | {"value": None, "detail": f"value of {size} bytes is in the files alone; {row['detail']}"}
+    """The row without its largest parts, as many as it takes; the detail says which."""
+    sizes = {"value": len(row["value"] or b""), "key": len(row["key"] or b""), "headers": _size(row["headers"])}
+    left_out: list[str] = []
+    while sum(sizes.values()) > _MAX_REJECT_BYTES:
+        largest = max(sizes, key=lambda name: sizes[name])
+        left_out.append(f"{largest} of {sizes.pop(largest)} bytes")
+        row = row | {largest: [] if largest == "headers" else None}
+    return row | {"detail": f"{', '.join(left_out)} in the files alone; {row['detail']}"} if left_out else row
+
+
+def _size(headers: Sequence[dict[str, Any]]) -> int:
+    """At least what Avro takes for them: a length before each name and value, and whether there is one."""
+    return sum(len(one["key"].encode()) + len(one["value"] or b"") + 11 for one in headers)
 
 
 def _encoded(

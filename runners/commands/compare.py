@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from runners.commands.connection import AsJson, fail
 from runners.commands.live import market_config
 from runners.compare import CompareError, Verdict, compare
 from runners.replay import ReplayError, manifest_of
+from schemas.units import US_PER_S
 from transforms.cell import CellConfig
 
 EPILOG = """Example:
@@ -25,21 +27,25 @@ def compare_command(
     live: Annotated[Path, typer.Argument(help="Directory of the live run's files.")],
     replay: Annotated[Path, typer.Argument(help="Directory of a replay.")],
     grace_ms: Annotated[float, typer.Option(help="As both runs had it: which bars are final depends on it.")] = 500,
-    horizon_s: Annotated[float, typer.Option(help="As both runs had it; counts where there are sessions.")] = 120,
+    horizon_s: Annotated[float, typer.Option(help="As both runs had it: what a cut replay holds depends on it.")] = 120,
     session_gap_s: Annotated[int | None, typer.Option(help="As both runs had it; default: no sessions.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Hold a live run against a replay: unique events, final bars and stats, late events and rejects, value for value.
 
-    Compared is what the replay's manifest covers. Exit code 0 when all is equal, 1 with the first difference of each
-    kind otherwise, 2 when there was nothing to compare.
+    Compared is what the replay's manifest covers, and of that what holds only records that the replay read: where it
+    begins within the log, event times from 5 s after the newest log time there; where the live run read on behind its
+    end, those that end by horizon + 30 s before the newest log time there. The output says which. Exit code 0 when all
+    is equal, 1 with the first difference of each kind otherwise, 2 when there was nothing to compare.
     """
     for directory, command in ((live, "horizon live"), (replay, "horizon replay")):
         if not directory.is_dir():
             fail(escape(f"{directory} is no directory; name the one that `{command}` wrote its files to"), 2)
     try:
         config = market_config(horizon_s, grace_ms, CellConfig.shards, session_gap_s)
-        verdicts = compare(live, replay, manifest_of(replay), config.cell.grace_us, *config.sessions)
+        settled_us = config.cell.horizon_us + config.cell.slack_us
+        manifest = manifest_of(replay)
+        verdicts = compare(live, replay, manifest, config.cell.grace_us, *config.sessions, settled_us=settled_us)
     except (ReplayError, CompareError, ConfigError) as error:
         fail(error, 2)
     report(verdicts, as_json)
@@ -56,6 +62,17 @@ def report(verdicts: list[Verdict], as_json: bool) -> None:
         return
     for verdict in verdicts:
         word = "equal" if verdict.equal else "DIFFERENT"
-        typer.echo(f"{verdict.dataset:8} {word:9} live {verdict.live_rows:,}, replay {verdict.replay_rows:,}")
+        rows = f"live {verdict.live_rows:,}, replay {verdict.replay_rows:,}"
+        typer.echo(f"{verdict.dataset:8} {word:9} {rows}{_bounds(verdict)}")
         if verdict.difference:
             typer.echo(f"         first difference: {verdict.difference}")
+
+
+def _bounds(verdict: Verdict) -> str:
+    """Between which event times was compared, where not all of them were."""
+    bounds = (("beginning after", verdict.after_us), ("ending by", verdict.until_us))
+    return "".join(f", {word} {_stamp(time_us)}" for word, time_us in bounds if time_us is not None)
+
+
+def _stamp(time_us: int) -> str:
+    return f"{datetime.fromtimestamp(time_us / US_PER_S, UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"

@@ -114,8 +114,8 @@ def _warn_of_old_clock(bootstrap_servers: str, topic: str, config: MarketDataCon
         stderr.print(
             f"[bold yellow]warning:[/] the newest log time of {topic} is {behind_s:,.0f} s behind the wall clock, more "
             "than the horizon. What is on the topic now is read as it should be; records of such old log times that "
-            "are published from now on will find their cells closed and go to late. Publish a capture whole before "
-            "the live job starts, or let `horizon publish` move its times to now."
+            "are published from now on find the clock past their cells: they go to late, or make bars of a part of "
+            "them. Publish a capture whole before the live job starts, or let `horizon publish` move its times to now."
         )
 
 

@@ -18,6 +18,7 @@ from runners.doctor_stack import (
     clock_verdict,
     flink_checks,
     job_verdict,
+    log_times_verdict,
     slots_verdict,
     topics_verdict,
 )
@@ -108,6 +109,23 @@ def test_a_clock_ahead_of_this_machine_is_told_and_an_old_time_is_not(
     check = clock_verdict(NOW_MS, at(broker_s), at(topic_s), flink_s)
     assert check.level == level
     assert re.fullmatch(said, check.said), check.said
+
+
+@pytest.mark.parametrize(
+    ("settings", "level", "said"),
+    [
+        ({"message.timestamp.after.max.ms": "5000"}, "ok", "raw takes none further than 5 s ahead"),
+        ({"message.timestamp.after.max.ms": "3600000"}, "warning", "raw takes those up to 3,600 s ahead of the broker"),
+        ({"message.timestamp.after.max.ms": str(2**63 - 1)}, "warning", "raw takes any ahead of the broker's clock"),
+        ({"message.timestamp.type": "CreateTime"}, "warning", "raw takes any ahead of the broker's clock"),
+        ({"message.timestamp.type": "LogAppendTime"}, "ok", "raw has the broker's (LogAppendTime)"),
+    ],
+)
+def test_a_topic_that_takes_log_times_far_ahead_is_told(settings: dict[str, str], level: str, said: str) -> None:
+    check = log_times_verdict("raw", settings)
+    assert check.level == level
+    assert check.said.startswith(said)
+    assert ("message.timestamp.after.max.ms=5000" in check.remedy) == (level == "warning")
 
 
 def test_flink_without_slots_fails_and_without_free_ones_warns() -> None:

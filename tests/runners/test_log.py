@@ -9,7 +9,8 @@ from runners.job_numbers import partition_numbers
 from runners.log import Log
 from runners.stack import Endpoints
 from tests.conftest import TopicFactory
-from transforms.read_offsets import read_stretch
+from transforms.log_clock import NOTHING
+from transforms.read_offsets import Manifest, read_stretch
 
 NOW_MS = 1_700_000_000_000
 
@@ -70,3 +71,25 @@ def test_what_an_open_transaction_holds_is_seen_as_lag_and_is_not_frozen(stack: 
     (numbers,) = partition_numbers(servers, raw, raw)
     assert (numbers.end, numbers.lag, numbers.position_ms) == (6, 2, NOW_MS + 3)
     producer.abort()
+
+
+def test_a_frozen_stretch_says_how_far_the_clocks_at_its_edges_have_come(stack: Endpoints, topic: TopicFactory) -> None:
+    raw = topic(partitions=3, config={"retention.ms": "-1"})
+    producer = Producer({"bootstrap.servers": stack.bootstrap_servers})
+    for partition, times in enumerate(([0, 900, 100, 200, 950], [10, 20, 30], [])):
+        for time_ms in times:
+            producer.produce(raw, b"", partition=partition, timestamp=NOW_MS + time_ms)
+    assert producer.flush(30) == 0
+    log = Log(stack.bootstrap_servers, raw)
+
+    def in_us(*times_ms: int) -> list[int]:
+        return [(NOW_MS + time_ms) * 1_000 for time_ms in times_ms]
+
+    whole = log.freeze()
+    assert [stretch.clock_us for stretch in whole.stretches] == [*in_us(950, 30), NOTHING]
+    assert (whole.oldest_log_time_us, whole.newest_log_time_us) == (0, *in_us(950))
+    part = log.freeze({0: 2, 1: 0, 2: 0}, {0: 3, 1: 2, 2: 0})
+    assert [stretch.clock_us for stretch in part.stretches] == [*in_us(900, 30), NOTHING]  # with the first left out
+    assert (part.oldest_log_time_us, part.newest_log_time_us) == tuple(in_us(900, 900))
+    assert log.freeze({0: 5, 1: 3}).newest_log_time_us == 0
+    assert Manifest.from_json(part.to_json()) == part

@@ -1,7 +1,9 @@
 """What a group goes on from: the newest whole snapshot, and the offsets that lie in it."""
 
+import json
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,16 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.market_data import STATE_LAYOUT
+from pipelines.options import MarketDataConfig
+from pipelines.outputs import Outputs
+from runners import group
+from runners.group import LOST, LiveGroup
+from runners.live import LiveJob, LiveOptions
 from runners.resume import (
     GroupNote,
     ResumeError,
     Snapshot,
     check_layout,
+    check_shape,
     newest_snapshot,
     next_offsets,
     read_note,
     write_note,
 )
+from runners.stack import Endpoints
+from transforms.faults import Limits
 
 NOTE = GroupNote("job1", None, 0, 12, 1)
 
@@ -52,6 +62,84 @@ def test_snapshot_of_another_layout_is_refused_with_what_to_do(layout: int) -> N
     check_layout(snapshot, replace(NOTE, layout=STATE_LAYOUT), STATE_LAYOUT)
     with pytest.raises(ResumeError, match=f"savepoint-1 holds state of layout {layout}.*--fresh"):
         check_layout(snapshot, replace(NOTE, layout=layout), STATE_LAYOUT)
+
+
+CELL = MarketDataConfig().cell
+
+
+def options(out: str = "/", session_gap_s: int | None = None, venues: Sequence[str] = (), **cell: int) -> LiveOptions:
+    limits = Limits(any_price_venues=frozenset(venues))
+    config = MarketDataConfig(limits=limits, cell=replace(CELL, **cell), session_gap_s=session_gap_s)
+    return LiveOptions(outputs=Outputs(files_root=out), config=config)
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "said"),
+    [
+        (options(), options(), None),
+        (options(shards=2), options(shards=3), "--shards was 2, now 3"),
+        (options(), options(horizon_us=60_000_000), "--horizon-s was 120.0, now 60.0"),
+        (options(), options(grace_us=250_000), "--grace-ms was 500.0, now 250.0"),
+        (options(session_gap_s=30), options(session_gap_s=40), "--session-gap-s was 30, now 40"),
+        (options(), options("/tmp"), "--out was /, now /tmp"),
+        (options(), replace(options(), topic="other"), "--topic was md.events.raw, now other"),
+        (options(), replace(options(), outputs=Outputs(files_root="/", topic_prefix="x")), "--prefix was md, now x"),
+        (options(), options(session_gap_s=30), None),
+        (options(session_gap_s=30), options(), None),
+        (options(), options(venues=["nymex", "epex"]), None),
+        (options("/it-has-moved"), options("/tmp"), None),
+        (options(), replace(options(), parallelism=3, bundle_ms=5, checkpoint_ms=7, savepoint="x", generation=9), None),
+    ],
+)
+def test_options_that_shape_what_comes_out_are_the_noted_jobs(
+    was: LiveOptions, now: LiveOptions, said: str | None
+) -> None:
+    note = replace(NOTE, shape=json.loads(json.dumps(was.shape)))
+    if said is None:
+        check_shape(note, now.shape, runs=False)
+    else:
+        with pytest.raises(ResumeError, match=f"job1 ran with other options: {said};.* --fresh"):
+            check_shape(note, now.shape, runs=False)
+    if was.shape == now.shape:
+        check_shape(note, now.shape, runs=True)
+    else:  # a job that runs takes none of them
+        with pytest.raises(ResumeError, match=r"job1 runs with other options: .*stop it first"):
+            check_shape(note, now.shape, runs=True)
+    check_shape(replace(NOTE, shape=None), now.shape, runs=True)  # of an earlier version
+
+
+class NoBroker:
+    def __init__(self, *_: object) -> None: ...
+
+    def partitions(self) -> list[int]:
+        return list(range(12))
+
+
+@pytest.mark.parametrize(("state", "said"), [("RUNNING", "stop it first"), (LOST, "--fresh")])
+def test_a_group_is_not_gone_on_with_by_other_options_and_nothing_is_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, said: str
+) -> None:
+    uri = snapshot(tmp_path, "savepoint-1", 100)
+    write_note(tmp_path, "horizon", GroupNote("job1", uri, 0, 12, 1, STATE_LAYOUT, options(shards=2).shape))
+    submitted: list[LiveOptions] = []
+
+    def start(_: Endpoints, asked: LiveOptions) -> LiveJob:
+        submitted.append(asked)
+        return LiveJob("", "job2")
+
+    monkeypatch.setattr(group, "Log", NoBroker)
+    monkeypatch.setattr(group, "start", start)
+    monkeypatch.setattr(LiveGroup, "_state", lambda *_: state)
+    places = Endpoints("", "", "", "", "", "", "", tmp_path, tmp_path, tmp_path)
+    with pytest.raises(ResumeError, match=f"--shards was 2, now 3.*{said}"):
+        LiveGroup(places, options(shards=3), print, None).start()
+    assert submitted == []
+    LiveGroup(places, options(shards=2), print, None).start()
+    assert len(submitted) == (state == LOST)
+    if submitted:
+        note = read_note(tmp_path, "horizon")
+        assert note is not None
+        assert (note.job, note.shape) == ("job2", options(shards=2).shape)
 
 
 def test_a_note_comes_back_as_it_was_kept(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 from typer.testing import CliRunner, Result
 
 from runners import topics
 from runners.__main__ import app
+from runners.beacons import MAX_AHEAD_MS
 from runners.stack import Endpoints
 from runners.topics import (
     TOPICS_FILE,
@@ -24,6 +26,7 @@ from runners.topics import (
     parse_specs,
     plan_topics,
     read_specs,
+    settings_of,
 )
 from tests.conftest import TopicFactory
 
@@ -241,6 +244,25 @@ def test_topics_file_of_another_form_is_refused_with_the_topic_and_what_is_wrong
 def test_topics_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(TopicsError, match=f"no topics file at {tmp_path / 'absent.toml'}"):
         read_specs(tmp_path / "absent.toml")
+
+
+def test_the_input_topic_takes_no_log_time_further_ahead_than_beacons_believe() -> None:
+    (raw,) = (one for one in read_specs(TOPICS_FILE) if one.name == "md.events.raw")
+    assert raw.config["message.timestamp.after.max.ms"] == str(MAX_AHEAD_MS)
+
+
+def test_a_record_dated_further_ahead_than_the_topic_takes_is_the_brokers_to_refuse(
+    stack: Endpoints, topic: TopicFactory
+) -> None:
+    raw = topic(1, {"message.timestamp.after.max.ms": str(MAX_AHEAD_MS)}, "raw")
+    assert settings_of(stack.bootstrap_servers, raw)["message.timestamp.after.max.ms"] == str(MAX_AHEAD_MS)
+    told: list[str | None] = []
+    producer = Producer({"bootstrap.servers": stack.bootstrap_servers})
+    for ahead_ms in (0, 3_000_000):
+        at_ms = time.time_ns() // 1_000_000 + ahead_ms
+        producer.produce(raw, b"", timestamp=at_ms, on_delivery=lambda error, _: told.append(error and error.name()))
+        producer.flush(30)
+    assert told == [None, "INVALID_TIMESTAMP"]
 
 
 def test_topics_that_ship_are_those_of_the_pipeline_with_three_replicas() -> None:

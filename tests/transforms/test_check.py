@@ -20,6 +20,9 @@ BORDERS: list[tuple[dict[str, Any], str | None]] = [
     ({}, None),
     ({"exchange": "", "symbol": ""}, "empty_exchange"),
     ({"symbol": ""}, "empty_symbol"),
+    ({"symbol": "71321045863084981365469005770620412523470745398083994982746259498689308907982"}, None),
+    ({"symbol": "0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2-0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48"}, None),
+    ({"symbol": "0x" + "5" * 64 + "-" + "7" * 77}, None),  # a prediction market's condition and token
     ({"symbol": "S" * 255}, None),
     ({"symbol": "S" * 256}, "name_too_long"),
     ({"symbol": "Ω" * 127}, None),
@@ -42,6 +45,7 @@ BORDERS: list[tuple[dict[str, Any], str | None]] = [
     ({"price": 4.98e-10}, None),
     ({"price": 1.234e-9}, None),
     ({"price": 1.05e11}, None),  # BTC in rial
+    ({"price": 1.07e6, "volume": 2e8, "event_type": 2}, None),  # and a day's USDT
     ({"price": 1e15}, None),
     ({"price": 5e-19}, "price_too_fine"),
     ({"price": 1.5e-18}, "price_too_fine"),

@@ -1,14 +1,20 @@
 """A chunk of KafkaIO's records: how its records lie in blocks does not show, and other bytes are told."""
 
 import contextlib
+from dataclasses import dataclass
+from typing import cast
 
+import numpy as np
 import pytest
+from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.transforms.build_blocks import Polled, block, chunk, chunk_of, kafka_record, polled, prefixed
 from transforms.batches import RawBatch
 from transforms.kafka_record import EncodingError, parse_chunk
+from transforms.log_clock import plausible
+from transforms.read_offsets import batch_of
 
 ONE = kafka_record(block([Polled()]))
 
@@ -52,6 +58,44 @@ def test_null_and_empty_are_not_the_same() -> None:
 def test_records_that_carry_the_time_of_the_broker_are_read_like_others() -> None:
     batch = parse_chunk(chunk_of([[Polled(kind=1, time_ms=7), Polled(kind=0, offset=1, time_ms=5)]]))
     assert batch.log_time_us.tolist() == [7_000, 5_000]
+
+
+@dataclass(frozen=True)
+class Consumed:
+    """A record as the replay's client gives it."""
+
+    time: tuple[int, int]
+
+    def topic(self) -> str:
+        return "md.events.raw"
+
+    def partition(self) -> int:
+        return 0
+
+    offset = partition
+
+    def timestamp(self) -> tuple[int, int]:
+        return self.time
+
+    def value(self) -> bytes:
+        return b"v"
+
+    key = value
+
+    def headers(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize("kind", [1, 2], ids=["CreateTime", "LogAppendTime"])
+@pytest.mark.parametrize(
+    "time_ms", [1_700_000_000_000, -1, 0, 1_764_288_000_000_000, 1_764_288_000_000_000_000, 2**63 - 1]
+)
+def test_a_log_time_is_the_same_to_both_readers_and_beyond_int64_it_is_no_time(time_ms: int, kind: int) -> None:
+    live = parse_chunk(chunk_of([[Polled(time_ms=time_ms, kind=kind - 1)]])).log_time_us.tolist()
+    replayed = batch_of([cast(Message, Consumed((kind, time_ms)))]).log_time_us.tolist()
+    wanted = min(time_ms, 2**63 // 1_000 - 1) * 1_000
+    assert (live, replayed) == ([wanted], [wanted])
+    assert plausible(np.array(live)).tolist() == [time_ms == 1_700_000_000_000]
 
 
 @pytest.mark.parametrize(

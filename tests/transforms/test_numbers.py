@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from schemas import avro
 from schemas.bar import BAR
 from tests.testing import T0_US, Log, raw_batch, trade
-from tests.transforms.build_events import decoded, seconds
+from tests.transforms.build_events import decoded, events, seconds
 from transforms.bar_columns import bar_batch
 from transforms.batches import EventBatch
 from transforms.check import check
@@ -27,6 +27,7 @@ from transforms.faults import Limits
 from transforms.roll_up import fixed, newest, roll_up
 from transforms.seconds import NONE, fold
 from transforms.slide import SLIDING, slide_bars
+from transforms.stat_columns import stat_batch
 
 ANY = Limits(any_price_venues=frozenset({"nymex"}))
 HOUR_US = T0_US // 3_600_000_000 * 3_600_000_000
@@ -75,10 +76,35 @@ def test_prices_below_1e_9_stay_what_they_were() -> None:
     assert prices_of(bar_of([(1.234e-9, 1.0)])) == (1.234e-9,) * 4
 
 
+def test_prices_of_a_pair_near_1e_9_are_not_rounded() -> None:
+    bar = bar_of([(1.2347e-9, 1e9), (1.2391e-9, 1e9), (1.4999e-9, 1e9), (1.5011e-9, 1e9)])
+    assert prices_of(bar) == (1.2347e-9, 1.5011e-9, 1.2347e-9, 1.5011e-9)
+    assert (bar["volume"], bar["notional"], bar["vwap"]) == (4 * 10**9, Decimal("5.4748"), 1.3687e-9)
+
+
+@pytest.mark.parametrize("value", [1.6e-9, 5.1e-10, 1.234e-10, 5e-10, 4e-10, 3e-18, 1.00000000005, 0.1234567895])
+def test_a_price_and_a_volume_of_any_size_are_the_decimals_that_were_sent(value: float) -> None:
+    """Also where the next decimal of 1e-9 is as near as the one below: there it was rounded by the double's noise."""
+    bar = bar_of([(value, 1.0)])
+    assert (prices_of(bar), bar["notional"], bar["vwap"]) == ((value,) * 4, Decimal(repr(value)), value)
+    bar = bar_of([(100.0, value)])
+    assert (bar["volume"], bar["notional"], bar["trade_count"]) == (Decimal(repr(value)), 100 * Decimal(repr(value)), 1)
+
+
 def test_bitcoin_in_rial_is_a_price() -> None:
+    bar = bar_of([(1.05e11, 0.001)])
+    assert (prices_of(bar), bar["notional"], bar["vwap"]) == ((1.05e11,) * 4, 105_000_000, 1.05e11)
     bar = bar_of([(1.05e11, 0.014596000000000001)])
     assert prices_of(bar) == (1.05e11,) * 4
     assert bar["notional"] == Decimal("1532580000.000000105")
+
+
+def test_a_ticker_with_the_volume_of_a_day_in_rial_has_its_price() -> None:
+    log = Log()
+    log.add(trade(0, 1.07e6, 2e8, exchange="nobitex", symbol="USDT-IRR", event_type=2))
+    batch = events(log)
+    (stat,) = stat_batch(T0_US // 1_000_000, fold(NONE, batch.instruments, batch.rows, 0), np.arange(1), 1).to_pylist()
+    assert (stat["kind"], stat["last_price"], stat["event_count"]) == ("ticker", 1_070_000.0, 1)
 
 
 def test_9224_trades_of_the_largest_volume_have_their_sum() -> None:
@@ -105,6 +131,10 @@ def test_an_hour_of_a_million_large_notionals_neither_overflows_nor_stops(
 
 
 def test_a_print_of_size_zero_moves_no_price() -> None:
+    bar = bar_of([(1868.42, 0.0), (1868.40, 0.002), (1870.0, 0.0)])
+    assert prices_of(bar) == (1868.40,) * 4
+    assert (bar["volume"], bar["notional"]) == (Decimal("0.002"), Decimal("3.7368"))
+    assert (bar["trade_count"], bar["zero_volume_count"]) == (1, 2)
     bar = bar_of([(900.0, 0.0), (100.0, 1.0), (1.0, 0.0), (101.0, 2.0), (500.0, 0.0)])
     assert prices_of(bar) == (100.0, 101.0, 100.0, 101.0)
     assert (bar["trade_count"], bar["zero_volume_count"], bar["version"]) == (2, 3, 5)
@@ -130,7 +160,7 @@ def test_prices_below_zero_are_prices_where_a_venue_has_them_but_returns_are_not
     sent = [(-37.63, 1.0), (0.0, 1.0), (-40.32, 1.0)]
     bar = bar_of(sent, 1_000_000)
     assert prices_of(bar) == (-37.63, 0.0, -40.32, -40.32)
-    assert (bar["notional"], bar["vwap"]) == (Decimal("-77.95"), -77.95 / 3)
+    assert (bar["notional"], bar["vwap"]) == (Decimal("-77.95"), -25.983333333333334)
     (stats,) = slide_bars(newest(seconds_of(batch_of(sent, 1_000_000))), SLIDING, HOUR_US)
     assert (stats["return_count"].to_pylist(), stats["return_volatility"].to_pylist()) == ([2], [None])
 

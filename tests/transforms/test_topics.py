@@ -12,7 +12,7 @@ from schemas.late import LATE
 from schemas.market_data_pb2 import MarketDataEvent
 from schemas.reject import REJECT
 from schemas.stat import STAT
-from tests.testing import T0_US, Log, trade
+from tests.testing import T0_US, Log, raw_batch, trade
 from tests.transforms.build_events import events
 from transforms import topics
 from transforms.bar_columns import bar_batch
@@ -91,6 +91,44 @@ def test_rejects_decode_to_their_rows_with_null_and_binary_headers() -> None:
     assert topic == "md.rejects"
     assert [avro.decode(message[0]) for message in messages] == [(REJECT, row) for row in refused.to_pylist()]
     assert {len(row["detail"]) for row in refused.to_pylist()} == {200}
+
+
+GARBAGE = {"value": b"\xff garbage", "key": b"k", "headers": [("trace", b"1")]}
+MB = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("large", "left_out"),
+    [
+        ({}, []),
+        ({"headers": [("kafka_dlt-exception-stacktrace", b"x" * 4_100_000)]}, ["headers of 4100041 bytes"]),
+        ({"key": b"k" * 4_100_000}, ["key of 4100000 bytes"]),
+        ({"value": b"v" * 4_100_000}, ["value of 4100000 bytes"]),
+        ({"headers": [("", None)] * 400_000}, ["headers of 4400000 bytes"]),
+        ({"headers": [("\u20ac" * MB, None)]}, ["headers of 3000011 bytes"]),
+        ({"value": b"v" * MB, "key": b"k" * (MB // 2)}, []),
+        ({"value": b"v" * 1_200_000, "key": b"k" * 1_100_000}, ["value of 1200000 bytes"]),
+        (
+            {"value": b"v" * 9 * MB, "key": b"k" * 3 * MB, "headers": [("h", b"x" * 5 * MB)]},
+            ["value of 9000000 bytes", "headers of 5000012 bytes", "key of 3000000 bytes"],
+        ),
+    ],
+)
+def test_a_reject_of_any_size_goes_to_the_topic_without_what_does_not_fit(
+    large: dict[str, Any], left_out: list[str]
+) -> None:
+    sent = GARBAGE | large
+    log = Log()
+    log.add(sent["value"], key=sent["key"], headers=sent["headers"])
+    refused = reject_rows(raw_batch(log.records), np.arange(1), "decode", ["undecodable"], ["why"])
+    _, ((message, *_),) = topics.rejects(refused, NAMES, twelve)
+    assert len(message) < 2_100_000
+    parts = {text.partition(" ")[0] for text in left_out}
+    kept = {name: ([] if name == "headers" else None) if name in parts else row for name, row in sent.items()}
+    kept["headers"] = [{"key": name, "value": value} for name, value in kept["headers"]]
+    detail = f"{', '.join(left_out)} in the files alone; why" if left_out else "why"
+    assert avro.decode(message)[1] == refused.to_pylist()[0] | kept | {"detail": detail}
+    assert refused["key"].to_pylist() == [sent["key"]]  # the files have all
 
 
 @pytest.mark.parametrize(
