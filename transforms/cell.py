@@ -41,7 +41,7 @@ from transforms.seen_index import SeenIndex
 
 CellKey = tuple[int, int]  # (window start in s since the epoch, shard)
 
-_MARK_KEPT_US: Final = 86_400 * US_PER_S
+_MARK_KEPT_US: Final = 7 * 86_400 * US_PER_S  # as long as the topic keeps a record: no older one comes
 _REVISION_US: Final = 10 * US_PER_S  # a cell that is out is looked at again at most this often, by the log's clock
 _SETTLE_US: Final = 100_000  # the window's file waits for its last second's bars
 
