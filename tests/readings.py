@@ -1,4 +1,4 @@
-"""Logs as a market may leave them, and the ways to read one: what the laws of tests/pipelines/test_laws.py draw from."""
+"""Logs as a market may leave them, and the ways to read one: what the laws of test_laws.py draw from."""
 
 import random
 from collections import defaultdict
@@ -17,7 +17,15 @@ from transforms.batches import RawBatch
 from transforms.kafka_record import parse_chunk
 
 PARTITIONS = 3
-_SHIFTS_S = (0, 0, 0, 0, -300, -7_200, 3_000)  # of all times in a partition: 5 minutes or 2 hours behind, 50 minutes ahead
+_SHIFTS_S = (
+    0,
+    0,
+    0,
+    0,
+    -300,
+    -7_200,
+    3_000,
+)  # of all times in a partition: 5 minutes or 2 hours behind, 50 minutes ahead
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ rows = st.builds(
 @st.composite
 def logs(draw: st.DrawFn) -> Log:
     """A log of three partitions, each with its records in the order of log times or in disorder."""
-    found = draw(st.lists(rows, min_size=1, max_size=30))
+    found = draw(st.lists(rows, min_size=6, max_size=30))
     shifts_s = draw(st.tuples(*[st.sampled_from(_SHIFTS_S)] * PARTITIONS))
     if draw(st.booleans()):
         found.sort(key=lambda row: row.second * 1_000 + row.ms + row.lag_ms)

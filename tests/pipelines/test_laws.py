@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from pipelines.options import MarketDataConfig
@@ -28,10 +28,9 @@ CONFIG = replace(LIVE, session_gap_s=5)
 BAR_KEYS = ("exchange", "symbol", "interval_s", "window_start")
 STAT_KEYS = ("kind", *BAR_KEYS)
 SIDES = {None: 0, "BUY": 1, "SELL": 2}
-import os
-from hypothesis import Phase
-N = int(os.environ.get("N", "8"))
-few, many = settings(max_examples=N, deadline=None, phases=[Phase.generate]), settings(max_examples=400, deadline=None)
+# a run takes half a second, with a clock two or three; what fails is shrunk by the slow ones
+few = settings(max_examples=6, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+many = settings(max_examples=200, deadline=None)
 dices = st.randoms(use_true_random=False)
 offsets_of = st.fixed_dictionaries({partition: st.integers(0, 12) for partition in range(PARTITIONS)})
 Roots = pytest.TempPathFactory
@@ -58,15 +57,6 @@ def check_no_reading_changes_a_byte(log: Log, dice: random.Random, crashes: int,
 @few
 @given(log=logs(), dice=dices, crashes=st.integers(0, 2))
 def test_no_reading_of_the_log_changes_a_byte(
-    log: Log, dice: random.Random, crashes: int, tmp_path_factory: Roots
-) -> None:
-    check_no_reading_changes_a_byte(log, dice, crashes, tmp_path_factory)
-
-
-@pytest.mark.slow
-@many
-@given(log=logs(), dice=dices, crashes=st.integers(0, 2))
-def test_no_reading_of_many_logs_changes_a_byte(
     log: Log, dice: random.Random, crashes: int, tmp_path_factory: Roots
 ) -> None:
     check_no_reading_changes_a_byte(log, dice, crashes, tmp_path_factory)
@@ -99,7 +89,7 @@ def assert_said(played: Played) -> None:
             second = int(row["event_time_us"]) // US_PER_S
             content = float(row["price"]), float(row["volume"]), int(row["side"])
             last[struct.pack("<2Q", row["identity_hi"], row["identity_lo"]), second] = place, content
-    rows = {(row["identity"], row["event_time"]) : row for row in played.written.rows("events")}
+    rows = {(row["identity"], row["event_time"]): row for row in played.written.rows("events")}
     rows = {(identity, int(time.timestamp())): row for (identity, time), row in rows.items()}
     assert last.keys() == rows.keys()
     for key, (place, content) in last.items():
@@ -113,9 +103,7 @@ def assert_said(played: Played) -> None:
 
 @few
 @given(log=logs(), dice=dices)
-def test_no_clock_no_bundle_and_no_kill_changes_a_byte(
-    log: Log, dice: random.Random, tmp_path_factory: Roots
-) -> None:
+def test_no_clock_no_bundle_and_no_kill_changes_a_byte(log: Log, dice: random.Random, tmp_path_factory: Roots) -> None:
     check_no_kill_changes_a_byte(log, dice, tmp_path_factory)
 
 
@@ -173,9 +161,27 @@ def test_run_from_any_offsets_agrees_with_the_whole_run(
 
 @few
 @given(log=logs(), dice=dices, shards=st.sampled_from([1, 3, 7]))
-def test_number_of_shards_changes_no_row(
-    log: Log, dice: random.Random, shards: int, tmp_path_factory: Roots
-) -> None:
+def test_number_of_shards_changes_no_row(log: Log, dice: random.Random, shards: int, tmp_path_factory: Roots) -> None:
     split = replace(CONFIG, cell=replace(CONFIG.cell, shards=shards))
     other = run(reading(log, dice), tmp_path_factory.mktemp("split"), split)
     assert_same_rows(other, run(log.batches(), tmp_path_factory.mktemp("calm"), CONFIG))
+
+
+# ---- the same over many logs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@many
+@given(log=logs(), dice=dices, offsets=offsets_of, crashes=st.integers(0, 2))
+def test_no_reading_and_no_restart_of_many_logs_changes_what_is_written(
+    log: Log, dice: random.Random, offsets: dict[int, int], crashes: int, tmp_path_factory: Roots
+) -> None:
+    check_no_reading_changes_a_byte(log, dice, crashes, tmp_path_factory)
+    check_run_from_any_offsets_agrees(log, dice, offsets, tmp_path_factory)
+
+
+@pytest.mark.slow
+@many
+@given(log=logs(), dice=dices)
+def test_no_kill_of_many_runs_changes_a_byte(log: Log, dice: random.Random, tmp_path_factory: Roots) -> None:
+    check_no_kill_changes_a_byte(log, dice, tmp_path_factory)
