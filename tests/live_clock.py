@@ -97,8 +97,9 @@ def script(log: Log, read: Sequence[Recorded], name: str, config: MarketDataConf
         elements = [f"{name} {number}", *[f"{name} {_LOOK}"] * (number == look)]
         stream.add_elements([beam.window.TimestampedValue(key.encode(), Timestamp(micros=0)) for key in elements])
         told.read(piece)
+        is_over = told.clock_us is None
         until_us = max(due, default=0) + 1_000 if told.clock_us is None else told.clock_us
-        if until_us > clock_us and dice.random() < 0.8:
+        if until_us > clock_us and (dice.random() < 0.8 or is_over):
             for at_us in [*(us for us in due if clock_us < us < until_us), until_us]:
                 stream.advance_watermark_to(Timestamp(micros=at_us))
             clock_us = until_us
