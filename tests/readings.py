@@ -3,7 +3,7 @@
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from hypothesis import strategies as st
@@ -41,6 +41,7 @@ class Row:
     content: tuple[float, float, int]  # price, volume, side
     lag_ms: int  # log time - event time
     is_garbage: bool
+    twin: int | None  # the row whose event it repeats, in content of its own
 
     def event(self, shift_s: int) -> MarketDataEvent:
         price, volume, side = self.content
@@ -63,14 +64,22 @@ rows = st.builds(
     # ahead of the log, in time, late, as late as can be, beyond the horizon, and a producer whose clock is wrong
     lag_ms=st.sampled_from([0, 0, 0, -4_000, 700, 700, 30_000, 119_999, 120_000, 120_001, 3_000_000]),
     is_garbage=st.sampled_from([False] * 9 + [True]),
+    twin=st.sampled_from([0, 0, 1, 1, 2, None, None]),
 )
+
+
+def as_twin(row: Row, of: Row) -> Row:
+    """The same identity in the same second."""
+    return replace(row, second=of.second, kind=of.kind, symbol=of.symbol, name=of.name)
 
 
 @st.composite
 def logs(draw: st.DrawFn) -> Log:
     """A log of three partitions, each with its records in the order of log times or in disorder."""
     found = draw(st.lists(rows, min_size=6, max_size=30))
-    shifts_s = draw(st.tuples(*[st.sampled_from(_SHIFTS_S)] * PARTITIONS))
+    found = [row if row.twin is None else as_twin(row, found[row.twin]) for row in found]
+    no_shifts_s = st.just((0,) * PARTITIONS)
+    shifts_s = draw(no_shifts_s | st.tuples(*[st.sampled_from(_SHIFTS_S)] * PARTITIONS))
     if draw(st.booleans()):
         found.sort(key=lambda row: row.second * 1_000 + row.ms + row.lag_ms)
     log = Log()
