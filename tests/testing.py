@@ -133,6 +133,7 @@ def raw_batch(records: Sequence[Recorded]) -> RawBatch:
 
 
 _FEEDS: dict[str, list[RawBatch]] = {}  # the worker of FnApiRunner is this process: nothing is pickled into the graph
+_LOGS: dict[str, list[RawBatch]] = {}  # what the broker of a feed holds
 _names = itertools.count()
 
 
@@ -147,7 +148,7 @@ class Fed:
         return {p: max([NOTHING, *self._times(p, offset)]) for p, offset in offsets.items()}
 
     def _times(self, partition: int, stop: int) -> Iterator[int]:
-        for batch in _FEEDS[self.name]:
+        for batch in _LOGS[self.name]:
             times_us = batch.log_time_us[(batch.partition == partition) & (batch.offset < stop)]
             yield from times_us[plausible(times_us)].tolist()
 
@@ -156,18 +157,24 @@ def _feed(name: str) -> list[RawBatch]:
     return _FEEDS[name]
 
 
-def run(batches: Sequence[RawBatch], root: Path, config: MarketDataConfig | None = None) -> "Written":
-    """build + write on the FnApiRunner; the files go below `root`."""
+def run(
+    batches: Sequence[RawBatch], root: Path, config: MarketDataConfig | None = None, log: Log | None = None
+) -> "Written":
+    """build + write on the FnApiRunner; the files go below `root`.
+
+    log: what the broker holds, where the batches are a part of it.
+    """
     config = config or MarketDataConfig()
     name = f"feed-{next(_names)}"
     _FEEDS[name] = list(batches)
+    _LOGS[name] = _FEEDS[name] if log is None else log.batches()
     try:
         with beam.Pipeline(options=PipelineOptions(FLAGS)) as pipeline:
             read = pipeline | beam.Create([name]) | beam.FlatMap(_feed).with_output_types(RawBatch)
             raw = read | KeepClock(Fed(name))
             write(build(raw, config, str(root)), Outputs(files_root=str(root)), config.cell.grace_us)
     finally:
-        del _FEEDS[name]
+        del _FEEDS[name], _LOGS[name]
     return Written(root)
 
 

@@ -1,12 +1,9 @@
 """The whole graph on the FnApiRunner, from recorded batches to Parquet files, against the oracle."""
 
-import random
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pipelines.options import MarketDataConfig
 from schemas.reject import REASONS
@@ -155,34 +152,6 @@ def test_conflicting_copies_keep_the_first_and_refuse_the_others(tmp_path: Path)
     assert (row["step"], row["reason"], row["key"]) == ("cell", "identity_conflict", b"k")
     assert row["headers"] == [{"key": "h", "value": None}]
     assert row["value"] == log.records[1].value
-
-
-in_log = st.tuples(
-    st.integers(0, 2),  # partition
-    st.integers(0, 25_000),  # event time in ms
-    st.integers(0, 4),  # trade id
-    st.sampled_from([100.0, 101.0]),
-    st.sampled_from([0, 700, 30_000, 200_000]),  # log lag in ms: in time, late, much later, beyond the horizon
-)
-
-
-@settings(max_examples=15, deadline=None)
-@given(rows=st.lists(in_log, min_size=1, max_size=25), size=st.integers(1, 9), dice=st.randoms())
-def test_no_order_of_reading_and_no_cut_into_batches_changes_a_byte(
-    rows: list[tuple[int, int, int, float, int]],
-    size: int,
-    dice: random.Random,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    log = Log()
-    for partition, at_ms, trade_id, price, lag_ms in sorted(rows, key=lambda row: row[1] + row[4]):
-        event = trade(at_ms * 1_000, price, trade_id=str(trade_id))
-        log.add(event, partition=partition, log_time_us=event.timestamp + lag_ms * 1_000)
-    written = run(log.batches(), tmp_path_factory.mktemp("in-order"))
-    assert_as_expected(written, expected_of(log, MarketDataConfig()))
-    batches = log.by_partition(size, backwards=dice.random() < 0.5)
-    files = run(batches, tmp_path_factory.mktemp("other-order"), config_with(shards=2)).files()
-    assert files == written.files()
 
 
 def test_an_id_seen_in_two_event_seconds_stays_two_events_in_files_and_bars(tmp_path: Path) -> None:
