@@ -76,7 +76,7 @@ class Market:
         event = trade(
             at_us - T0_US,
             price=self.dice.choice([1e-9, 0.1, 36_000.01]) if self.dice.random() < 0.05 else self.dice.uniform(90, 110),
-            volume=self.dice.choice([0.0, 1e-9, 0.1, self.dice.random()]),
+            volume=self.dice.choice([0.0, 1e-9, 0.1, round(self.dice.random(), 9)]),  # finer ones may be refused
             symbol=self.dice.choice(["BTC-USDT", "ETH-USDT", "Ω-ユーロ"]),
             side=self.dice.choice([0, 1, 2]),
             event_type=self.dice.choice([0, 0, 0, 0, 1, 2]),
