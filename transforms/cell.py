@@ -91,6 +91,7 @@ class _FoldCell(beam.DoFn):
             state.mark = Mark(0, end_us + self._config.grace_us + _SETTLE_US)
             settle.set(_timestamp(state.mark.settle_us))
             close.set(_timestamp(end_us + self._config.horizon_us + self._config.slack_us))
+        count("records_behind_clock", int((batch.rows["clock_us"] < state.mark.clock_us).sum()))
         batch = batch.read_at(state.mark.clock_us, self._seen.verdicts(key, state.chunks(), state.kept(), batch.rows))
         taken = np.flatnonzero(batch.rows["verdict"] != dedup.AGAIN)
         count("records_read_again", len(batch) - len(taken))

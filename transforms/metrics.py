@@ -15,6 +15,7 @@ Name = Literal[
     "records_read_again",  # records met a second time after a resume; only ever after one
     "events_late",  # events sent to late; a jump: a venue or a producer lags more than the horizon
     "events_cell_closed",  # events; must be 0: a producer sends log times far behind the wall clock; replay them
+    "records_behind_clock",  # records; must be 0: KafkaIO moved a drained partition's clock on; are beacons written?
     "identity_conflicts",  # records; one identity with two contents: a venue reuses ids
     "bars_published",  # bars, all versions
     "stats_published",  # stats, all versions

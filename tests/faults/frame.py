@@ -16,7 +16,7 @@ from runners.live import LiveJob, LiveOptions
 from runners.log import Log
 from runners.simulate import MarketConfig
 from runners.stack import Endpoints, LocalStack
-from runners.stack.process import is_alive
+from runners.stack.process import Running, is_alive
 from tests import live
 from tests.conftest import TopicFactory
 from tests.simulated import Simulated
@@ -110,11 +110,20 @@ class Scene:
             os.kill(before.pid, signal.SIGKILL)
         else:
             self.stack.kill(name, stays_dead=False)
-        live.wait_until(lambda: self._runs_again(name, before.restarts), 60, f"{name} is not started again")
+        live.wait_until(lambda: _runs_again(self.stack, before), 60, f"{name} is not started again")
 
-    def _runs_again(self, name: str, restarts: int) -> bool:
-        now = self.stack.processes()[name]
-        return now.restarts > restarts and is_alive(now)
+
+def killed_and_back(stack: LocalStack, *names: str) -> None:
+    """SIGKILL processes of the stack and what they started, and wait until the supervisor has started them again."""
+    before = [stack.processes()[name] for name in names]
+    for name in names:
+        stack.kill(name, stays_dead=False)
+    live.wait_until(lambda: all(_runs_again(stack, one) for one in before), 60, f"{names} are not started again")
+
+
+def _runs_again(stack: LocalStack, before: Running) -> bool:
+    now = stack.processes()[before.name]
+    return now.restarts > before.restarts and is_alive(now)
 
 
 def group_members(group: int) -> list[int]:

@@ -30,7 +30,7 @@ STAT_KEYS = ("kind", *BAR_KEYS)
 SIDES = {None: 0, "BUY": 1, "SELL": 2}
 # a run takes half a second, with a clock two or three; what fails is shrunk by the slow ones
 few = settings(max_examples=6, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-many = settings(max_examples=200, deadline=None)
+many = settings(max_examples=60, deadline=None)
 dices = st.randoms(use_true_random=False)
 offsets_of = st.fixed_dictionaries({partition: st.integers(0, 12) for partition in range(PARTITIONS)})
 Roots = pytest.TempPathFactory
