@@ -8,7 +8,6 @@ it (docs/facts.md).
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
@@ -29,12 +28,11 @@ from schemas.reject import RejectReason
 from schemas.units import US_PER_S
 from transforms import cell_fold, cell_state, dedup, seconds
 from transforms.batches import EventBatch, Instrument, Rows
+from transforms.cell_filing import Filing
 from transforms.cell_fold import NOTHING, WHOLE, WINDOW_S, Judged, Known
 from transforms.cell_state import CellState, Mark
-from transforms.datasets import EVENTS
 from transforms.late import late_rows
 from transforms.metrics import count
-from transforms.parquet_file import Writers
 from transforms.rejects import reject_rows
 from transforms.seconds import Seconds
 from transforms.seen_index import SeenIndex
@@ -44,6 +42,7 @@ CellKey = tuple[int, int]  # (window start in s since the epoch, shard)
 _MARK_KEPT_US: Final = 7 * 86_400 * US_PER_S  # as long as the topic keeps a record: no older one comes
 _REVISION_US: Final = 10 * US_PER_S  # a cell that is out is looked at again at most this often, by the log's clock
 _SETTLE_US: Final = 100_000  # the window's file waits for its last second's bars
+_FILE_US: Final = 1_000_000  # by then its file is mostly there, and nothing waits for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ class _FoldCell(beam.DoFn):
         self._config, self._files_root = config, files_root
 
     def setup(self) -> None:
-        self._writers, self._seen = Writers(), SeenIndex()
+        self._filing, self._seen = Filing(self._files_root), SeenIndex()
 
     def process(
         self,
@@ -111,10 +110,10 @@ class _FoldCell(beam.DoFn):
         for second in cell_state.window_seconds(bits & ~before.seconds, start_s):
             due_us = (second + 1) * US_PER_S + self._config.grace_us
             publish.set(_timestamp(due_us), dynamic_timer_tag=str(second))
-        settle_us = before.settle_us or _next_settle(batch)
+        settle_us = before.settle_us or _next_settle(int(batch.rows["clock_us"].max()))
         if settle_us != before.settle_us:
             settle.set(_timestamp(settle_us))
-        after = Mark(bits, settle_us, before.clock_us)
+        after = before._replace(seconds=bits, settle_us=settle_us)
         if after != before:
             state.mark = after
 
@@ -164,11 +163,19 @@ class _FoldCell(beam.DoFn):
         state = CellState(key[0], mark, waiting, kept, folded, out)
         if state.is_closed or state.is_new:
             return
-        rest, found = self._settled(key, state, at.micros)
-        clock_us = max(state.mark.clock_us, at.micros)
-        state.mark = Mark(state.mark.seconds, _next_settle(rest) if rest is not None else 0, clock_us)
-        if rest is not None:
-            settle.set(_timestamp(state.mark.settle_us))
+        before, found = state.mark, list[Any]()
+        if before.filed_us:
+            settle_us, filed_us = self._filed(key, state, at.micros), 0
+        else:
+            settle_us, filed_us = 0, 0
+            judged, found = self._settled(key, state, at.micros)
+            if judged is not None and judged.final.any():
+                settle_us, filed_us = at.micros + _FILE_US, at.micros
+            elif judged is not None:
+                settle_us = _next_settle(int(judged.batch.rows["clock_us"].max()))
+        state.mark = Mark(before.seconds, settle_us, max(before.clock_us, at.micros), filed_us)
+        if settle_us:
+            settle.set(_timestamp(settle_us))
         yield from found
 
     @on_timer(CLOSE)
@@ -183,7 +190,12 @@ class _FoldCell(beam.DoFn):
         forget: RuntimeTimer = beam.DoFn.TimerParam(FORGET),
     ) -> Iterable[Any]:
         state = CellState(key[0], mark, waiting, kept, folded, out)
-        _, found = self._settled(key, state, None)
+        if state.mark.filed_us:
+            self._filed(key, state, 0)
+        judged, found = self._settled(key, state, None)
+        if judged is not None:
+            self._filing.end(key, state, None)
+        self._seen.forget(key)
         state.close()
         end_us = (key[0] + WINDOW_S) * US_PER_S + self._config.horizon_us + self._config.slack_us
         forget.set(_timestamp(end_us + _MARK_KEPT_US))
@@ -194,28 +206,40 @@ class _FoldCell(beam.DoFn):
         mark.clear()
         return ()
 
-    def _settled(self, key: CellKey, state: CellState, clock_us: int | None) -> tuple[EventBatch | None, list[Any]]:
-        """Fold, write and keep what is final by this clock (None: all). What is not, and what goes out."""
-        self._seen.forget(key)
+    def _settled(self, key: CellKey, state: CellState, clock_us: int | None) -> tuple[Judged | None, list[Any]]:
+        """Fold what waits, and begin the file of what is final by this clock (None: all). What waits, what goes out."""
         waiting = state.waiting()
         if waiting is None:
             return None, []
         judged = cell_fold.judge(waiting, state.kept(), clock_us)
         known = state.folded()
         whole = {second: kept.folded for second, kept in known.items()}
-        touched = cell_fold.by_second(waiting.rows)
+        new = cell_fold.unfolded(waiting.rows, known, key[0])
+        fresh, verdicts = waiting.rows[new], judged.verdicts[new]
+        touched = cell_fold.by_second(fresh)
         for second, found in touched.items():
-            rows = waiting.rows[found]
-            rows["verdict"] = judged.verdicts[found]
+            rows = fresh[found]
+            rows["verdict"] = verdicts[found]
             before = known.get(second, NOTHING)
             known[second], whole[second] = self._folded(before, waiting.instruments, rows, clock_us)
         state.keep({second: known[second] for second in touched})
         out = [item for second in touched for item in self._grown(key, state, second, whole[second])]
         out += self._grown(key, state, None, seconds.united(list(whole.values())))
         out += self._final(key, judged)
-        rest = judged.rest()
-        state.settle(judged.settled(), rest)
-        return rest, out
+        if judged.final.any():
+            self._filing.begin(key, judged, state.chunks())
+        return judged, out
+
+    def _filed(self, key: CellKey, state: CellState, now_us: int) -> int:
+        """Let go of the records of a file that is there when this bundle has ended; when to settle the others, 0: none.
+
+        No time that has passed: what comes must not put it off, nor be put off by it.
+        """
+        judged, later = self._filing.end(key, state, state.mark.filed_us)
+        state.settle(judged.settled(), judged.rest(), later)
+        self._seen.forget(key)
+        newest_us = state.newest_clock_us()
+        return 0 if newest_us is None else _next_settle(max(newest_us, now_us))
 
     def _folded(
         self, known: Known, instruments: Sequence[Instrument], rows: Rows, clock_us: int | None
@@ -234,11 +258,7 @@ class _FoldCell(beam.DoFn):
             yield beam.pvalue.TaggedOutput(tag, (key[1], batch))
 
     def _final(self, key: CellKey, judged: Judged) -> Iterator[Any]:
-        """What is said of records once they are final: the file's rows, conflicts, and what went out wrongly."""
-        written = judged.final & (judged.verdicts <= dedup.COPY)
-        if written.any() and self._files_root is not None:
-            rows = partial(EVENTS.table, [(judged.batch, np.flatnonzero(written))])
-            self._writers.write(self._files_root, EVENTS, key, rows)
+        """What is said of records once they are final: conflicts, and what went out wrongly."""
         conflicts = judged.chosen(judged.verdicts == dedup.CONFLICT)
         if conflicts is not None:
             count("identity_conflicts", len(conflicts))
@@ -252,15 +272,15 @@ class _FoldCell(beam.DoFn):
             yield key, corrected
 
     def finish_bundle(self) -> None:
-        self._writers.finish()
+        self._filing.finish()
 
     def teardown(self) -> None:
-        self._writers.shutdown()
+        self._filing.shutdown()
 
 
-def _next_settle(batch: EventBatch) -> int:
-    """When all of these are final, by the log's clock, in steps of _REVISION_US."""
-    return (int(batch.rows["clock_us"].max()) // _REVISION_US + 1) * _REVISION_US
+def _next_settle(newest_us: int) -> int:
+    """When what lies at this clock is final, by the log's clock, in steps of _REVISION_US."""
+    return (newest_us // _REVISION_US + 1) * _REVISION_US
 
 
 def _timestamp(us: int) -> Timestamp:

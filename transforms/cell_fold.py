@@ -94,12 +94,20 @@ def fold_second(
     return Known(upto_us, folded), seconds.fold(folded, instruments, rows_where(rows, ~final), grace_us)
 
 
+def unfolded(rows: Rows, known: Mapping[int, Known], start_s: int) -> npt.NDArray[np.intp]:
+    """The rows (indices) of a cell that the accumulators of their second do not hold yet."""
+    upto_us = np.full(WINDOW_S, NOTHING.clock_us)
+    for second, kept in known.items():
+        upto_us[second - start_s] = kept.clock_us
+    return np.flatnonzero(rows["clock_us"] >= upto_us[rows["event_time_us"] // US_PER_S - start_s])
+
+
 def by_second(rows: Rows) -> dict[int, npt.NDArray[np.intp]]:
     """Event second (s since the epoch) -> the rows of it."""
     second = rows["event_time_us"] // US_PER_S
     order = np.argsort(second, kind="stable")
     starts = np.flatnonzero(np.diff(second[order], prepend=-(2**62)))
-    return dict(zip(second[order][starts].tolist(), np.split(order, starts[1:]), strict=True))
+    return dict(zip(second[order][starts].tolist(), np.split(order, starts)[1:], strict=True))
 
 
 def versions_out(chunks: Sequence[bytes], slot: int) -> dict[tuple[Any, ...], int]:

@@ -1,7 +1,7 @@
 """The state of one cell: what Beam keeps for it between bundles. What is made of it is in cell_fold.py."""
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from apache_beam.transforms.userstate import (
 
 from schemas.units import US_PER_S
 from transforms import dedup
-from transforms.batches import EventBatch, Rows
+from transforms.batches import EventBatch, Rows, packed_rows
 from transforms.cell_fold import WINDOW_S, Known, known_of
 from transforms.exact import Words
 
@@ -29,7 +29,7 @@ _MAX_CHUNKS: Final = 12  # of seen_rows in a bag, before they are merged
 _MAX_FOLDED: Final = 3 * WINDOW_S  # chunks of accumulators, before old ones are dropped
 _CLOSED: Final = b"closed"
 _BITS: Final = struct.Struct("<H")
-_MARK: Final = struct.Struct("<Hqq")
+_MARK: Final = struct.Struct("<Hqqq")
 
 
 class Mark(NamedTuple):
@@ -38,6 +38,7 @@ class Mark(NamedTuple):
     seconds: int = 0  # that have their timer, a bit each
     settle_us: int = 0  # when the cell settles next; 0: when something comes
     clock_us: int = 0
+    filed_us: int = 0  # its file was begun with what was final by this clock, and is not known to be there; 0: none
 
 
 class CellState:
@@ -97,6 +98,11 @@ class CellState:
         bits = np.left_shift(1, rows["event_time_us"] // US_PER_S - self._start_s)
         return int(np.bitwise_or.reduce(bits))
 
+    def newest_clock_us(self) -> int | None:
+        """The newest clock of the records that are held; None without any."""
+        rows = [packed_rows(held_rows(piece))[1] for piece in self._waiting.read()]
+        return max((int(part["clock_us"].max()) for part in rows), default=None)
+
     def waiting(self) -> EventBatch | None:
         """The records that are not final; None without any."""
         pieces = [EventBatch.from_bytes(held_rows(piece)) for piece in self._waiting.read()]
@@ -115,11 +121,13 @@ class CellState:
         for second, known in folded.items():
             self._folded.add(known.to_bytes(second))
 
-    def settle(self, final: Rows, rest: EventBatch | None) -> None:
-        """Keep of final records what tells their copies; hold the rest on."""
+    def settle(self, final: Rows, rest: EventBatch | None, later: Sequence[bytes]) -> None:
+        """Keep of final records what tells their copies; hold the rest on, and the chunks that came later."""
         self._waiting.clear()
         if rest is not None:
             self.add(rest)
+        for chunk in later:
+            self._waiting.add(chunk)
         if len(final):
             self._kept.add(dedup.seen_rows(final, by_log=True).tobytes())
             chunks = self.kept()

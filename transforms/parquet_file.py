@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -84,21 +84,30 @@ class Writers:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_WRITERS, "files")
         self._writing: deque[Future[None]] = deque()
+        self._needed: list[Future[None]] = []
 
     def write(self, root: str, dataset: Dataset, key: FileKey, rows: Callable[[], pa.Table]) -> None:
-        """Write soon; the rows are made by the thread that writes them."""
+        """Write before `finish` returns; the rows are made by the thread that writes them."""
+        self.need(self.begin(root, dataset, key, rows))
+
+    def begin(self, root: str, dataset: Dataset, key: FileKey, rows: Callable[[], pa.Table]) -> Future[None]:
+        """Write soon; whoever relies on it says so by `need`."""
         count("files_written", 1)
         self._writing.append(self._pool.submit(lambda: write_file(root, dataset, key, rows())))
-        self._wait(2 * _WRITERS)
+        while len(self._writing) > 2 * _WRITERS:
+            wait([self._writing.popleft()])
+        return self._writing[-1]
+
+    def need(self, written: Future[None]) -> None:
+        """`finish` waits for it."""
+        self._needed.append(written)
 
     def finish(self) -> None:
-        """Wait for all; raises what one of them raised."""
-        self._wait(0)
+        """Wait for all that are needed; raises what one of them raised."""
+        needed, self._needed = self._needed, []
+        for written in needed:
+            written.result()
 
     def shutdown(self) -> None:
         """End the threads."""
         self._pool.shutdown()
-
-    def _wait(self, left: int) -> None:
-        while len(self._writing) > left:
-            self._writing.popleft().result()
