@@ -42,7 +42,7 @@ CellKey = tuple[int, int]  # (window start in s since the epoch, shard)
 _MARK_KEPT_US: Final = 7 * 86_400 * US_PER_S  # as long as the topic keeps a record: no older one comes
 _REVISION_US: Final = 10 * US_PER_S  # a cell that is out is looked at again at most this often, by the log's clock
 _SETTLE_US: Final = 100_000  # the window's file waits for its last second's bars
-_FILE_US: Final = 1_000_000  # by then its file is mostly there, and nothing waits for it
+_FILE_US: Final = 3_000_000  # by then its file is mostly there, and nothing waits for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,20 +163,17 @@ class _FoldCell(beam.DoFn):
         state = CellState(key[0], mark, waiting, kept, folded, out)
         if state.is_closed or state.is_new:
             return
-        before, found = state.mark, list[Any]()
-        if before.filed_us:
-            settle_us, filed_us = self._filed(key, state, at.micros), 0
-        else:
-            settle_us, filed_us = 0, 0
-            judged, found = self._settled(key, state, at.micros)
-            if judged is not None and judged.final.any():
+        before, settle_us, filed_us = state.mark, 0, 0
+        yield from self._filed(key, state, before.filed_us) if before.filed_us else self._settled(key, state, at.micros)
+        if chunks := state.chunks():
+            oldest_us, newest_us = self._seen.clocks(key, chunks)
+            # no time that has passed, so that nothing puts it off
+            settle_us = _next_settle(max(newest_us, at.micros))
+            if not before.filed_us and oldest_us < at.micros:
+                self._filing.begin(key, chunks, state.kept(), at.micros)
                 settle_us, filed_us = at.micros + _FILE_US, at.micros
-            elif judged is not None:
-                settle_us = _next_settle(int(judged.batch.rows["clock_us"].max()))
-        state.mark = Mark(before.seconds, settle_us, max(before.clock_us, at.micros), filed_us)
-        if settle_us:
             settle.set(_timestamp(settle_us))
-        yield from found
+        state.mark = Mark(before.seconds, settle_us, max(before.clock_us, at.micros), filed_us)
 
     @on_timer(CLOSE)
     def close(
@@ -190,12 +187,9 @@ class _FoldCell(beam.DoFn):
         forget: RuntimeTimer = beam.DoFn.TimerParam(FORGET),
     ) -> Iterable[Any]:
         state = CellState(key[0], mark, waiting, kept, folded, out)
-        if state.mark.filed_us:
-            self._filed(key, state, 0)
-        judged, found = self._settled(key, state, None)
-        if judged is not None:
-            self._filing.end(key, state, None)
-        self._seen.forget(key)
+        found = list(self._filed(key, state, state.mark.filed_us)) if state.mark.filed_us else []
+        found += self._settled(key, state, None)
+        found += self._filed(key, state, None)
         state.close()
         end_us = (key[0] + WINDOW_S) * US_PER_S + self._config.horizon_us + self._config.slack_us
         forget.set(_timestamp(end_us + _MARK_KEPT_US))
@@ -206,40 +200,31 @@ class _FoldCell(beam.DoFn):
         mark.clear()
         return ()
 
-    def _settled(self, key: CellKey, state: CellState, clock_us: int | None) -> tuple[Judged | None, list[Any]]:
-        """Fold what waits, and begin the file of what is final by this clock (None: all). What waits, what goes out."""
-        waiting = state.waiting()
-        if waiting is None:
-            return None, []
-        judged = cell_fold.judge(waiting, state.kept(), clock_us)
-        known = state.folded()
+    def _settled(self, key: CellKey, state: CellState, clock_us: int | None) -> Iterator[Any]:
+        """Fold what no second holds yet, for good what is final by this clock (None: all); what grew goes out."""
+        chunks, known = state.chunks(), state.folded()
+        if not chunks:
+            return
         whole = {second: kept.folded for second, kept in known.items()}
-        new = cell_fold.unfolded(waiting.rows, known, key[0])
-        fresh, verdicts = waiting.rows[new], judged.verdicts[new]
+        until_us = cell_fold.folded_until(known, key[0])
+        instruments, fresh = self._seen.unfolded(key, chunks, state.kept(), until_us)
         touched = cell_fold.by_second(fresh)
         for second, found in touched.items():
-            rows = fresh[found]
-            rows["verdict"] = verdicts[found]
             before = known.get(second, NOTHING)
-            known[second], whole[second] = self._folded(before, waiting.instruments, rows, clock_us)
+            known[second], whole[second] = self._folded(before, instruments, fresh[found], clock_us)
         state.keep({second: known[second] for second in touched})
-        out = [item for second in touched for item in self._grown(key, state, second, whole[second])]
-        out += self._grown(key, state, None, seconds.united(list(whole.values())))
-        out += self._final(key, judged)
-        if judged.final.any():
-            self._filing.begin(key, judged, state.chunks())
-        return judged, out
+        for second in touched:
+            yield from self._grown(key, state, second, whole[second])
+        yield from self._grown(key, state, None, seconds.united(list(whole.values())))
 
-    def _filed(self, key: CellKey, state: CellState, now_us: int) -> int:
-        """Let go of the records of a file that is there when this bundle has ended; when to settle the others, 0: none.
-
-        No time that has passed: what comes must not put it off, nor be put off by it.
-        """
-        judged, later = self._filing.end(key, state, state.mark.filed_us)
+    def _filed(self, key: CellKey, state: CellState, clock_us: int | None) -> Iterator[Any]:
+        """Let go of what was final by this clock (None: all): its file is there when this bundle has ended."""
+        if not state.chunks():
+            return
+        judged, later = self._filing.end(key, state.chunks(), state.kept(), clock_us)
         state.settle(judged.settled(), judged.rest(), later)
         self._seen.forget(key)
-        newest_us = state.newest_clock_us()
-        return 0 if newest_us is None else _next_settle(max(newest_us, now_us))
+        yield from self._final(key, judged)
 
     def _folded(
         self, known: Known, instruments: Sequence[Instrument], rows: Rows, clock_us: int | None

@@ -5,21 +5,23 @@ What is written stays in the cell's state until the file is there, so a crash in
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from transforms import cell_fold, dedup
+from transforms.batches import EventBatch
 from transforms.cell_fold import Judged
-from transforms.cell_state import CellState
+from transforms.cell_state import held_rows
 from transforms.datasets import EVENTS
+from transforms.exact import Words
 from transforms.parquet_file import FileKey, Writers
 
 
 class _Begun(NamedTuple):
-    judged: Judged
-    chunks: Sequence[bytes]  # of the cell's state, from which it was judged
+    chunks: Sequence[bytes]  # of the cell's state
+    judged: Future[Judged]
     written: Future[None] | None
 
 
@@ -30,18 +32,28 @@ class Filing:
         self._root, self._writers = root, Writers()
         self._begun: dict[FileKey, _Begun] = {}
 
-    def begin(self, key: FileKey, judged: Judged, chunks: Sequence[bytes]) -> None:
-        """Write the final ones of these records, which the chunks hold, while the stream goes on."""
-        self._begun[key] = _Begun(judged, chunks, self._write(key, judged))
+    def begin(self, key: FileKey, chunks: Sequence[bytes], kept: Sequence[Words], clock_us: int | None) -> None:
+        """Judge what a cell holds by this clock (None: all is final), and write what is final, in another thread."""
+        judged = self._writers.submit(lambda: cell_fold.judge(_held(chunks), kept, clock_us))
+        written = None
+        if self._root is not None:
+            written = self._writers.begin(self._root, EVENTS, key, lambda: _table(judged.result()))
+        self._begun[key] = _Begun(chunks, judged, written)
 
-    def end(self, key: FileKey, state: CellState, clock_us: int | None) -> tuple[Judged, list[bytes]]:
-        """What was final by this clock, and will be in its file when `finish` returns; the chunks that came since."""
-        begun, chunks = self._begun.pop(key, None), state.chunks()
+    def end(
+        self, key: FileKey, chunks: Sequence[bytes], kept: Sequence[Words], clock_us: int | None
+    ) -> tuple[Judged, Sequence[bytes]]:
+        """What was judged, its file there when `finish` returns; and the chunks that came since it was begun.
+
+        All arguments as they are now. What is not known to be begun from these is begun and waited for.
+        """
+        begun = self._begun.get(key)
         if begun is None or not _begin_with(chunks, begun.chunks):
-            begun = self._again(key, state, chunks, clock_us)
+            self.begin(key, chunks, kept, clock_us)
+        begun = self._begun.pop(key)
         if begun.written is not None:
             self._writers.need(begun.written)
-        return begun.judged, chunks[len(begun.chunks) :]
+        return begun.judged.result(), chunks[len(begun.chunks) :]
 
     def finish(self) -> None:
         """Wait for the files that are ended; OSError when one could not be written."""
@@ -51,17 +63,14 @@ class Filing:
         """End the threads."""
         self._writers.shutdown()
 
-    def _again(self, key: FileKey, state: CellState, chunks: Sequence[bytes], clock_us: int | None) -> _Begun:
-        waiting = state.waiting()
-        assert waiting is not None, "a file was begun of a cell that holds nothing"
-        judged = cell_fold.judge(waiting, state.kept(), clock_us)
-        return _Begun(judged, chunks, self._write(key, judged))
 
-    def _write(self, key: FileKey, judged: Judged) -> Future[None] | None:
-        written = np.flatnonzero(judged.final & (judged.verdicts <= dedup.COPY))
-        if self._root is None or not len(written):
-            return None
-        return self._writers.begin(self._root, EVENTS, key, partial(EVENTS.table, [(judged.batch, written)]))
+def _held(chunks: Sequence[bytes]) -> EventBatch:
+    return EventBatch.concat([EventBatch.from_bytes(held_rows(chunk)) for chunk in chunks])
+
+
+def _table(judged: Judged) -> pa.Table:
+    written = np.flatnonzero(judged.final & (judged.verdicts <= dedup.COPY))
+    return EVENTS.table([(judged.batch, written)])
 
 
 def _begin_with(chunks: Sequence[bytes], first: Sequence[bytes]) -> bool:

@@ -19,7 +19,7 @@ from schemas.units import US_PER_S
 from transforms import dedup, seconds
 from transforms.bar_columns import bar_batch
 from transforms.batches import EventBatch, Instrument, Rows, narrowed, pack_rows, rows_where, unpack_rows
-from transforms.exact import Words
+from transforms.exact import Ints, Words
 from transforms.seconds import Seconds
 from transforms.stat_columns import stat_batch
 
@@ -94,12 +94,12 @@ def fold_second(
     return Known(upto_us, folded), seconds.fold(folded, instruments, rows_where(rows, ~final), grace_us)
 
 
-def unfolded(rows: Rows, known: Mapping[int, Known], start_s: int) -> npt.NDArray[np.intp]:
-    """The rows (indices) of a cell that the accumulators of their second do not hold yet."""
-    upto_us = np.full(WINDOW_S, NOTHING.clock_us)
+def folded_until(known: Mapping[int, Known], start_s: int) -> Ints:
+    """Of each second of a cell the clock before which its accumulators hold everything."""
+    until_us = np.full(WINDOW_S, NOTHING.clock_us)
     for second, kept in known.items():
-        upto_us[second - start_s] = kept.clock_us
-    return np.flatnonzero(rows["clock_us"] >= upto_us[rows["event_time_us"] // US_PER_S - start_s])
+        until_us[second - start_s] = kept.clock_us
+    return until_us
 
 
 def by_second(rows: Rows) -> dict[int, npt.NDArray[np.intp]]:

@@ -15,7 +15,7 @@ from apache_beam.transforms.userstate import (
 
 from schemas.units import US_PER_S
 from transforms import dedup
-from transforms.batches import EventBatch, Rows, packed_rows
+from transforms.batches import EventBatch, Rows
 from transforms.cell_fold import WINDOW_S, Known, known_of
 from transforms.exact import Words
 
@@ -97,16 +97,6 @@ class CellState:
         """The seconds of the cell that rows are of, a bit each."""
         bits = np.left_shift(1, rows["event_time_us"] // US_PER_S - self._start_s)
         return int(np.bitwise_or.reduce(bits))
-
-    def newest_clock_us(self) -> int | None:
-        """The newest clock of the records that are held; None without any."""
-        rows = [packed_rows(held_rows(piece))[1] for piece in self._waiting.read()]
-        return max((int(part["clock_us"].max()) for part in rows), default=None)
-
-    def waiting(self) -> EventBatch | None:
-        """The records that are not final; None without any."""
-        pieces = [EventBatch.from_bytes(held_rows(piece)) for piece in self._waiting.read()]
-        return EventBatch.concat(pieces) if pieces else None
 
     def folded(self) -> dict[int, Known]:
         """Accumulators of the final records by second."""

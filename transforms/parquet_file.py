@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,13 +21,19 @@ from transforms.datasets import Dataset
 from transforms.fault_points import fault_point
 from transforms.metrics import count
 
+T = TypeVar("T")
 FileKey = tuple[int, int]  # (window start in s since the epoch, part)
 
 _WRITERS: Final = 2  # files written at once: sorting and compressing run without Python's lock
 
 
 def write_file(root: str, dataset: Dataset, key: FileKey, table: pa.Table) -> None:
-    """Unite `table` with what the file holds and put it in place, durably. OSError when the disk refuses."""
+    """Unite `table` with what the file holds and put it in place, durably. OSError when the disk refuses.
+
+    Without a row there is nothing to unite, and no file is made.
+    """
+    if not len(table):
+        return
     path = Path(root, dataset.path(*key))
     path.parent.mkdir(parents=True, exist_ok=True)
     while not _united(path, dataset, table):
@@ -97,6 +103,10 @@ class Writers:
         while len(self._writing) > 2 * _WRITERS:
             wait([self._writing.popleft()])
         return self._writing[-1]
+
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        """Something to do before a file can be written."""
+        return self._pool.submit(work)
 
     def need(self, written: Future[None]) -> None:
         """`finish` waits for it."""

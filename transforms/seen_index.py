@@ -12,10 +12,10 @@ import numpy as np
 
 from schemas.units import US_PER_S
 from transforms import dedup
-from transforms.batches import Instrument, Rows, joined, packed_rows, rows_where
+from transforms.batches import EVENT_ROW, Instrument, Rows, joined, packed_rows, rows_where
 from transforms.cell_state import held_rows, held_seconds
 from transforms.dedup import Verdicts
-from transforms.exact import Words
+from transforms.exact import Ints, Words
 
 _ROW_BITS = 24  # of a reference: the chunk's number, then the row in it
 
@@ -53,6 +53,29 @@ class _Cell:
         """Rows of the chunks that hold one of these seconds (bits as of CellState.bits), as they came."""
         held = zip(self.chunks, self._parts, strict=True)
         return joined([part for chunk, part in held if held_seconds(chunk) & seconds])
+
+    def rows_since(self, until_us: Ints, start_s: int) -> tuple[list[Instrument], Rows]:
+        """Rows that lie at or behind the clock of their second of the cell, as they came."""
+        parts = []
+        for instruments, rows in self._parts:
+            since = rows["clock_us"] >= until_us[rows["event_time_us"] // US_PER_S - start_s]
+            if since.any():
+                parts.append((instruments, rows_where(rows, since)))
+        return joined(parts)
+
+    def clocks(self) -> tuple[int, int]:
+        """The oldest and the newest clock of the records; there must be one."""
+        columns = [rows["clock_us"] for _, rows in self._parts]
+        return min(int(column.min()) for column in columns), max(int(column.max()) for column in columns)
+
+    def met_again(self, keys: list[int]) -> Rows:
+        """Rows whose key is one of these and was met more than once."""
+        found: list[Rows] = [np.empty(0, EVENT_ROW)]
+        for key in dict.fromkeys(key for key in keys if key in self._more):
+            for reference in (self._first[key], *self._more[key]):
+                row = reference & (1 << _ROW_BITS) - 1
+                found.append(self._parts[reference >> _ROW_BITS][1][row : row + 1])
+        return np.concatenate(found)
 
     def repeated(self, keys: list[int]) -> set[int]:
         """Those of the keys that are known, or come twice."""
@@ -99,6 +122,23 @@ class SeenIndex:
         """Rows that the cell holds of an event second (s since the epoch)."""
         instruments, rows = self._of(cell, chunks).rows_of(1 << second - cell[0])
         return instruments, rows_where(rows, rows["event_time_us"] // US_PER_S == second)
+
+    def unfolded(
+        self, cell: tuple[int, int], chunks: Sequence[bytes], kept: Sequence[Words], until_us: Ints
+    ) -> tuple[list[Instrument], Rows]:
+        """Rows that the cell holds and no accumulator of their second does, with their verdicts by the log.
+
+        until_us: of each second of the cell the clock before which its accumulators hold everything.
+        """
+        known = self._of(cell, chunks)
+        instruments, rows = known.rows_since(until_us, cell[0])
+        others = known.met_again(rows["key"].tolist())  # also these themselves: read again, which changes nothing
+        rows["verdict"] = dedup.verdicts(np.concatenate([rows, others]), kept, by_log=True)[: len(rows)]
+        return instruments, rows
+
+    def clocks(self, cell: tuple[int, int], chunks: Sequence[bytes]) -> tuple[int, int]:
+        """The oldest and the newest clock of the records that the cell holds; there must be one."""
+        return self._of(cell, chunks).clocks()
 
     def add(self, cell: tuple[int, int], chunk: bytes) -> None:
         """Note a chunk that the state holds from now on."""
