@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
 from runners.flink_rest import FlinkError, ask
 from runners.log import Log
@@ -65,7 +65,7 @@ def reader(bootstrap_servers: str, group: str, topics: tuple[str, ...]) -> Consu
     )
     consumer.assign(
         [
-            TopicPartition(topic, partition)
+            TopicPartition(topic, partition, OFFSET_END)  # else the group's coordinator is asked, and may not be up
             for topic in topics
             for partition in Log(bootstrap_servers, topic).partitions()
         ]
