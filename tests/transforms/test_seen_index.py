@@ -14,6 +14,7 @@ from transforms.cell_state import CellState
 from transforms.seen_index import SeenIndex
 
 CELL = (0, 0)
+EMPTY = np.empty(0, EVENT_ROW)
 Drawn = tuple[int, int, int]  # identity, content, offset
 
 
@@ -69,3 +70,26 @@ def test_records_of_an_attempt_that_failed_are_forgotten() -> None:
     waiting.held.clear()
     index.forget(CELL)
     assert index.verdicts(CELL, cell.chunks(), [], rows_of([(1, 0, 1)])).tolist() == [dedup.NEW]
+
+
+@given(batches, st.lists(st.tuples(st.integers(0, 6), st.integers(0, 1), st.integers(0, 12)), max_size=6), st.data())
+def test_verdicts_of_what_is_not_folded_are_those_of_the_whole_cell(
+    drawn: list[list[Drawn]], final: list[Drawn], data: st.DataObject
+) -> None:
+    index, (cell, _) = SeenIndex(), state()
+    kept = [dedup.seen_rows(rows_of(final))] if final else []
+    held = [rows_of(rows) for rows in drawn]
+    for rows in held:
+        rows["clock_us"] = rows["offset"] // 3  # of one place always one clock
+        index.verdicts(CELL, cell.chunks(), kept, rows)
+        index.add(CELL, cell.add(as_batch(rows)))
+    until_us = np.zeros(10, np.int64)
+    until_us[0] = data.draw(st.integers(0, 5))
+    _, found = index.unfolded(CELL, cell.chunks(), kept, until_us)
+    whole = np.concatenate([EMPTY, *held])
+    whole["verdict"] = dedup.verdicts(whole, kept, by_log=True)
+    expected = whole[whole["clock_us"] >= until_us[0]]
+    assert found["offset"].tolist() == expected["offset"].tolist()
+    assert found["verdict"].tolist() == expected["verdict"].tolist()
+    if len(whole):
+        assert index.clocks(CELL, cell.chunks()) == (whole["clock_us"].min(), whole["clock_us"].max())
