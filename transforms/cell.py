@@ -141,10 +141,13 @@ class _FoldCell(beam.DoFn):
         if state.is_closed:
             return
         state.mark = state.mark._replace(clock_us=max(state.mark.clock_us, at.micros))
+        before = state.folded().get(second, NOTHING)
+        if before.clock_us >= at.micros:  # the DirectRunner may settle first
+            return
         instruments, rows = self._seen.rows_of(key, state.chunks(), second)
         if len(rows):
             rows["verdict"] = dedup.verdicts(rows, state.kept(), by_log=True)
-            known, found = self._folded(state.folded().get(second, NOTHING), instruments, rows, at.micros)
+            known, found = self._folded(before, instruments, rows, at.micros)
             state.keep({second: known})
             yield from self._grown(key, state, second, found)
 

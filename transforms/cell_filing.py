@@ -4,7 +4,7 @@ What is written stays in the cell's state until the file is there, so a crash in
 """
 
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -30,11 +30,12 @@ class Filing:
 
     def __init__(self, root: str | None) -> None:
         self._root, self._writers = root, Writers()
+        self._judges = ThreadPoolExecutor(1, "judge")  # of its own: a verdict never waits for a file
         self._begun: dict[FileKey, _Begun] = {}
 
     def begin(self, key: FileKey, chunks: Sequence[bytes], kept: Sequence[Words], clock_us: int | None) -> None:
         """Judge what a cell holds by this clock (None: all is final), and write what is final, in another thread."""
-        judged = self._writers.submit(lambda: cell_fold.judge(_held(chunks), kept, clock_us))
+        judged = self._judges.submit(lambda: cell_fold.judge(_held(chunks), kept, clock_us))
         written = None
         if self._root is not None:
             written = self._writers.begin(self._root, EVENTS, key, lambda: _table(judged.result()))
@@ -62,6 +63,7 @@ class Filing:
     def shutdown(self) -> None:
         """End the threads."""
         self._writers.shutdown()
+        self._judges.shutdown()
 
 
 def _held(chunks: Sequence[bytes]) -> EventBatch:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +21,6 @@ from transforms.datasets import Dataset
 from transforms.fault_points import fault_point
 from transforms.metrics import count
 
-T = TypeVar("T")
 FileKey = tuple[int, int]  # (window start in s since the epoch, part)
 
 _WRITERS: Final = 2  # files written at once: sorting and compressing run without Python's lock
@@ -103,10 +102,6 @@ class Writers:
         while len(self._writing) > 2 * _WRITERS:
             wait([self._writing.popleft()])
         return self._writing[-1]
-
-    def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Something to do before a file can be written."""
-        return self._pool.submit(work)
 
     def need(self, written: Future[None]) -> None:
         """`finish` waits for it."""
