@@ -151,7 +151,8 @@ def cell(meter: Meter, key: CellKey, encoded: list[bytes], config: CellConfig, r
     at = _at((key[0] + WINDOW_S + 5) * 1_000_000)
     with meter.of("settle"):
         list(step.settle(key=key, at=at, mark=mark, **state, settle=timer))
-    with meter.of("file"):
+    with meter.of("file"):  # which another thread has begun
+        list(step.settle(key=key, at=at, mark=mark, **state, settle=timer))
         step.finish_bundle()
     step.teardown()
 
