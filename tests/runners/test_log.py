@@ -1,5 +1,6 @@
 """Where a log stands, on a real broker whose producers use transactions."""
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -42,6 +43,14 @@ def raw(topic: TopicFactory) -> str:
     return topic(partitions=1, config={"retention.ms": "-1"})
 
 
+def frozen_at(log: Log, stop: int) -> Manifest:
+    """The log once it ends there: the mark of a transaction is written after its producer has the answer."""
+    deadline = time.monotonic() + 30
+    while log.freeze().stretches[0].stop < stop and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return log.freeze()
+
+
 def test_a_log_that_ends_with_the_mark_of_a_transaction_is_frozen_and_read_to_its_end(
     stack: Endpoints, raw: str
 ) -> None:
@@ -50,7 +59,7 @@ def test_a_log_that_ends_with_the_mark_of_a_transaction_is_frozen_and_read_to_it
     producer.commit()
     producer.begin(2)
     producer.abort()
-    manifest = log.freeze()
+    manifest = frozen_at(log, 7)
     (stretch,) = manifest.stretches
     assert (stretch.start, stretch.stop) == (0, 7)
     assert manifest.newest_log_time_us == (NOW_MS + 2) * 1_000  # of what a reader is given
@@ -63,7 +72,7 @@ def test_what_an_open_transaction_holds_is_seen_as_lag_and_is_not_frozen(stack: 
     producer.begin(3)
     producer.commit()
     producer.begin(2)
-    (stretch,) = log.freeze().stretches
+    (stretch,) = frozen_at(log, 4).stretches
     assert (stretch.start, stretch.stop) == (0, 4)
     assert log.freeze(stop=datetime(2030, 1, 1, tzinfo=UTC)).stretches == (stretch,)
     group = Consumer({"bootstrap.servers": servers, "group.id": raw})
