@@ -141,13 +141,10 @@ class _FoldCell(beam.DoFn):
         if state.is_closed:
             return
         state.mark = state.mark._replace(clock_us=max(state.mark.clock_us, at.micros))
-        before = state.folded().get(second, NOTHING)
-        if before.clock_us >= at.micros:  # the DirectRunner may settle first
-            return
         instruments, rows = self._seen.rows_of(key, state.chunks(), second)
         if len(rows):
             rows["verdict"] = dedup.verdicts(rows, state.kept(), by_log=True)
-            known, found = self._folded(before, instruments, rows, at.micros)
+            known, found = self._folded(state.folded().get(second, NOTHING), instruments, rows, at.micros)
             state.keep({second: known})
             yield from self._grown(key, state, second, found)
 
@@ -222,9 +219,10 @@ class _FoldCell(beam.DoFn):
 
     def _filed(self, key: CellKey, state: CellState, clock_us: int | None) -> Iterator[Any]:
         """Let go of what was final by this clock (None: all): its file is there when this bundle has ended."""
-        if not state.chunks():
+        chunks = state.chunks()
+        if not chunks:
             return
-        judged, later = self._filing.end(key, state.chunks(), state.kept(), clock_us)
+        judged, later = self._filing.end(key, chunks, state.kept(), clock_us)
         state.settle(judged.settled(), judged.rest(), later)
         self._seen.forget(key)
         yield from self._final(key, judged)

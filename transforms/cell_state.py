@@ -132,10 +132,6 @@ class CellState:
         self._mark.write(_CLOSED)
         self._marked = _CLOSED
 
-    def forget(self) -> None:
-        """Drop the mark, too."""
-        self._mark.clear()
-
 
 def held_seconds(chunk: bytes) -> int:
     """CellState.bits of what a chunk of CellState.chunks holds."""
