@@ -222,10 +222,15 @@ def joined(parts: Sequence[tuple[Sequence[Instrument], Rows]]) -> tuple[list[Ins
     table: dict[Instrument, int] = {}
     # parts are many and small: what NumPy does, it does once for all of them
     codes = np.array([table.setdefault(pair, len(table)) for instruments, _ in parts for pair in instruments], "<u4")
-    whole = np.concatenate([np.empty(0, EVENT_ROW), *(rows for _, rows in parts)])
+    whole = stacked([rows for _, rows in parts], EVENT_ROW)
     names, counts = (np.array([len(part[of]) for part in parts], np.int64) for of in (0, 1))
     whole["instrument"] = codes[whole["instrument"] + np.repeat(np.cumsum(names) - names, counts)]
     return list(table), whole
+
+
+def stacked(parts: Sequence[Rows], dtype: np.dtype[np.void]) -> Rows:
+    """The rows of all parts, in order. np.concatenate would take 30 us for each part to find their common type."""
+    return np.frombuffer(bytearray().join(part.data for part in parts), dtype)
 
 
 def _taken(headers: dict[int, list[Header]], rows: Ints) -> dict[int, list[Header]]:

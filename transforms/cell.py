@@ -206,8 +206,11 @@ class _FoldCell(beam.DoFn):
         if not chunks:
             return
         whole = {second: kept.folded for second, kept in known.items()}
-        until_us = cell_fold.folded_until(known, key[0])
-        instruments, fresh = self._seen.unfolded(key, chunks, state.kept(), until_us)
+        if known:
+            until_us = cell_fold.folded_until(known, key[0])
+            instruments, fresh = self._seen.unfolded(key, chunks, state.kept(), until_us)
+        else:  # a whole window at once, as in a replay: all of it is judged for the file anyway
+            instruments, fresh = self._filing.judged(key, chunks, state.kept(), clock_us).by_log()
         touched = cell_fold.by_second(fresh)
         for second, found in touched.items():
             before = known.get(second, NOTHING)
@@ -223,7 +226,7 @@ class _FoldCell(beam.DoFn):
         if not chunks:
             return
         judged, later = self._filing.end(key, chunks, state.kept(), clock_us)
-        state.settle(judged.settled(), judged.rest(), later)
+        state.settle(judged.seen, judged.rest, later)
         self._seen.forget(key)
         yield from self._final(key, judged)
 
@@ -245,17 +248,15 @@ class _FoldCell(beam.DoFn):
 
     def _final(self, key: CellKey, judged: Judged) -> Iterator[Any]:
         """What is said of records once they are final: conflicts, and what went out wrongly."""
-        conflicts = judged.chosen(judged.verdicts == dedup.CONFLICT)
+        conflicts = judged.conflicts
         if conflicts is not None:
             count("identity_conflicts", len(conflicts))
             details = ["an event with this identity and other content lies before it"] * len(conflicts)
             reasons: list[RejectReason] = ["identity_conflict" for _ in details]
             refused = reject_rows(conflicts.raw(), np.arange(len(conflicts)), "cell", reasons, details)
             yield beam.pvalue.TaggedOutput("bad", refused)
-        on_arrival = judged.batch.rows["verdict"]
-        corrected = judged.chosen((judged.verdicts == dedup.NEW) & (on_arrival == dedup.CONFLICT))
-        if corrected is not None:
-            yield key, corrected
+        if judged.corrected is not None:
+            yield key, judged.corrected
 
     def finish_bundle(self) -> None:
         self._filing.finish()

@@ -21,6 +21,7 @@ from transforms.parquet_file import FileKey, Writers
 
 class _Begun(NamedTuple):
     chunks: Sequence[bytes]  # of the cell's state
+    clock_us: int | None
     judged: Future[Judged]
     written: Future[None] | None
 
@@ -34,12 +35,23 @@ class Filing:
         self._begun: dict[FileKey, _Begun] = {}
 
     def begin(self, key: FileKey, chunks: Sequence[bytes], kept: Sequence[Words], clock_us: int | None) -> None:
-        """Judge what a cell holds by this clock (None: all is final), and write what is final, in another thread."""
+        """Judge what a cell holds by this clock (None: all is final), and write what is final, in another thread.
+
+        What is begun already goes on.
+        """
+        begun = self._begun.get(key)
+        if begun is not None and begun.clock_us == clock_us and _are_all(chunks, begun.chunks):
+            return
         judged = self._judges.submit(lambda: cell_fold.judge(_held(chunks), kept, clock_us))
         written = None
         if self._root is not None:
             written = self._writers.begin(self._root, EVENTS, key, lambda: _table(judged.result()))
-        self._begun[key] = _Begun(chunks, judged, written)
+        self._begun[key] = _Begun(chunks, clock_us, judged, written)
+
+    def judged(self, key: FileKey, chunks: Sequence[bytes], kept: Sequence[Words], clock_us: int | None) -> Judged:
+        """What comes of `begin`, waited for."""
+        self.begin(key, chunks, kept, clock_us)
+        return self._begun[key].judged.result()
 
     def end(
         self, key: FileKey, chunks: Sequence[bytes], kept: Sequence[Words], clock_us: int | None
@@ -73,6 +85,10 @@ def _held(chunks: Sequence[bytes]) -> EventBatch:
 def _table(judged: Judged) -> pa.Table:
     written = np.flatnonzero(judged.final & (judged.verdicts <= dedup.COPY))
     return EVENTS.table([(judged.batch, written)])
+
+
+def _are_all(chunks: Sequence[bytes], these: Sequence[bytes]) -> bool:
+    return len(chunks) == len(these) and _begin_with(chunks, these)
 
 
 def _begin_with(chunks: Sequence[bytes], first: Sequence[bytes]) -> bool:

@@ -26,38 +26,42 @@ from transforms.stat_columns import stat_batch
 WINDOW_S: Final = 10  # of a cell and its file of events, in event time
 WHOLE: Final = WINDOW_S  # the slot of the whole window; those of its seconds are 0 to WINDOW_S - 1
 
-_PUBLISHED = np.dtype([("instrument", "<u4"), ("kind", "<i4"), ("slot", "<i4"), ("version", "<i8")])
+_PUBLISHED = np.dtype([("instrument", "<u4"), ("kind", "<i4"), ("version", "<i8")])
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Records of a cell, which of them are final, and the verdict of each by what lies in the log so far."""
+    """Records of a cell, the verdict of each by what lies in the log so far, which are final, and what follows."""
 
     batch: EventBatch
     verdicts: npt.NDArray[np.uint8]
     final: npt.NDArray[np.bool_]
+    seen: Words  # seen_rows of the final ones
+    conflicts: EventBatch | None  # final ones, in the order of the log
+    corrected: EventBatch | None  # final and new, and were taken for a conflict when they came; likewise
+    rest: EventBatch | None  # that are not final, with the verdicts of their arrival
 
-    def chosen(self, mask: npt.NDArray[np.bool_]) -> EventBatch | None:
-        """The final records for which this holds, in the order of the log; None without any."""
-        found = np.flatnonzero(mask & self.final)
-        return self.batch.take(found[dedup.log_order(self.batch.rows[found])]) if len(found) else None
-
-    def rest(self) -> EventBatch | None:
-        """The records that are not final, with the verdicts of their arrival; None without any."""
-        found = np.flatnonzero(~self.final)
-        return self.batch.take(found) if len(found) else None
-
-    def settled(self) -> Rows:
-        """Rows of the final records."""
-        return rows_where(self.batch.rows, self.final)
+    def by_log(self) -> tuple[list[Instrument], Rows]:
+        """All rows with their verdicts by the log."""
+        rows = self.batch.rows.copy()
+        rows["verdict"] = self.verdicts
+        return list(self.batch.instruments), rows
 
 
 def judge(batch: EventBatch, kept: Sequence[Words], clock_us: int | None) -> Judged:
     """Judge records by the log alone; `kept` are seen_rows of those that were final before. clock_us None: all are."""
-    found = dedup.verdicts(batch.rows, kept, by_log=True)
-    return Judged(
-        batch, found, np.ones(len(batch), np.bool_) if clock_us is None else batch.rows["clock_us"] < clock_us
-    )
+    verdicts = dedup.verdicts(batch.rows, kept, by_log=True)
+    final = np.ones(len(batch), np.bool_) if clock_us is None else batch.rows["clock_us"] < clock_us
+    seen = dedup.seen_rows(rows_where(batch.rows, final), by_log=True)
+    conflicts = _in_log_order(batch, final & (verdicts == dedup.CONFLICT))
+    mistaken = (batch.rows["verdict"] == dedup.CONFLICT) & (verdicts == dedup.NEW)
+    rest = None if final.all() else batch.take(np.flatnonzero(~final))
+    return Judged(batch, verdicts, final, seen, conflicts, _in_log_order(batch, final & mistaken), rest)
+
+
+def _in_log_order(batch: EventBatch, chosen: npt.NDArray[np.bool_]) -> EventBatch | None:
+    found = np.flatnonzero(chosen)
+    return batch.take(found[dedup.log_order(batch.rows[found])]) if len(found) else None
 
 
 class Known(NamedTuple):
@@ -114,9 +118,9 @@ def versions_out(chunks: Sequence[bytes], slot: int) -> dict[tuple[Any, ...], in
     """(kind, exchange, symbol) -> the highest version of that slot that went out."""
     found: dict[tuple[Any, ...], int] = {}
     for chunk in chunks:
-        instruments, rows = unpack_rows(chunk, _PUBLISHED)
-        for code, kind, of_slot, version in rows.tolist():
-            if of_slot == slot:
+        if chunk[0] == slot:
+            instruments, rows = unpack_rows(memoryview(chunk)[1:], _PUBLISHED)
+            for code, kind, version in rows.tolist():
                 name = (kind, *instruments[code])
                 found[name] = max(version, found.get(name, 0))
     return found
@@ -137,8 +141,8 @@ def pack_versions(folded: Seconds, chosen: npt.NDArray[np.intp], slot: int) -> b
     rows = np.empty(len(chosen), _PUBLISHED)
     for name in ("instrument", "kind"):
         rows[name] = folded.rows[name][chosen]
-    rows["slot"], rows["version"] = slot, seconds.version(folded.rows)[chosen]
-    return pack_rows(*narrowed(folded.instruments, rows))
+    rows["version"] = seconds.version(folded.rows)[chosen]
+    return bytes([slot]) + pack_rows(*narrowed(folded.instruments, rows))
 
 
 def records(

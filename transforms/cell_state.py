@@ -56,6 +56,7 @@ class CellState:
         self._start_s = start_s
         self._mark, self._waiting, self._kept, self._folded, self.out = mark, waiting, kept, folded, out
         self._marked: bytes | None = mark.read()
+        self._chunks: list[bytes] | None = None
 
     @property
     def is_new(self) -> bool:
@@ -87,11 +88,14 @@ class CellState:
         """Hold records until they are final; the chunk that holds them."""
         chunk = _BITS.pack(self.bits(batch.rows)) + batch.to_bytes()
         self._waiting.add(chunk)
+        self._chunks = None
         return chunk
 
     def chunks(self) -> list[bytes]:
         """The chunks that hold records, as they came; each the same object for as long as the worker has it."""
-        return list(self._waiting.read())
+        if self._chunks is None:  # a large bag may not stay in the worker: each reading is then of new objects
+            self._chunks = list(self._waiting.read())
+        return self._chunks
 
     def bits(self, rows: Rows) -> int:
         """The seconds of the cell that rows are of, a bit each."""
@@ -111,15 +115,16 @@ class CellState:
         for second, known in folded.items():
             self._folded.add(known.to_bytes(second))
 
-    def settle(self, final: Rows, rest: EventBatch | None, later: Sequence[bytes]) -> None:
-        """Keep of final records what tells their copies; hold the rest on, and the chunks that came later."""
+    def settle(self, final: Words, rest: EventBatch | None, later: Sequence[bytes]) -> None:
+        """Keep seen_rows of the final records; hold the rest on, and the chunks that came later."""
         self._waiting.clear()
+        self._chunks = None
         if rest is not None:
             self.add(rest)
         for chunk in later:
             self._waiting.add(chunk)
-        if len(final):
-            self._kept.add(dedup.seen_rows(final, by_log=True).tobytes())
+        if final.size:
+            self._kept.add(final.tobytes())
             chunks = self.kept()
             if len(chunks) > _MAX_CHUNKS:
                 self._kept.clear()

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from schemas.event import ORDER_BOOK, TICKER, TRADE
 from transforms.accumulators import ACCUMULATOR, accumulate, merge
-from transforms.batches import Instrument, Rows, narrowed, pack_rows, rows_where, unpack_rows
+from transforms.batches import Instrument, Rows, narrowed, pack_rows, rows_where, stacked, unpack_rows
 from transforms.dedup import CONFLICT
 from transforms.exact import Ints
 
@@ -81,11 +81,11 @@ def union(left: Seconds, right: Seconds) -> Seconds:
     codes = np.array([table.setdefault(pair, len(table)) for pair in right.instruments], "<u4")
     more = right.rows.copy()
     more["instrument"] = codes[more["instrument"]]
-    merged = _merged(np.concatenate([left.rows, more]))
+    merged = _merged(stacked([left.rows, more], ACCUMULATOR))
     places_ = [left.lineage.copy(), right.lineage.copy()]
     for lineage, rows in zip(places_, (left.rows, more), strict=True):
         lineage["row"] = _keys(rows["kind"], rows["instrument"])[lineage["row"]]
-    lineage = united_lineage(np.concatenate(places_))
+    lineage = united_lineage(stacked(places_, LINEAGE))
     lineage["row"] = np.searchsorted(_keys(merged["kind"], merged["instrument"]), lineage["row"])
     return Seconds(*narrowed(list(table), merged), lineage)
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from schemas.units import US_PER_S
 from transforms import dedup
-from transforms.batches import EVENT_ROW, Instrument, Rows, joined, packed_rows, rows_where
-from transforms.cell_state import held_rows, held_seconds
+from transforms.batches import EVENT_ROW, Instrument, Rows, joined, packed_rows, rows_where, stacked
+from transforms.cell_state import held_rows, held_seconds, window_seconds
 from transforms.dedup import Verdicts
 from transforms.exact import Ints, Words
 
@@ -26,13 +26,16 @@ class _Cell:
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
         self._parts: list[tuple[list[Instrument], Rows]] = []
+        self._clocks: list[tuple[int, int]] = []  # the oldest and the newest of each chunk
         self._first: dict[int, int] = {}
         self._more: dict[int, list[int]] = {}  # of a key that was met again
 
     def add(self, chunk: bytes) -> None:
         """Note the records of a chunk."""
         self._parts.append(packed_rows(held_rows(chunk)))
-        at, keys = len(self.chunks) << _ROW_BITS, self._parts[-1][1]["key"].tolist()
+        rows = self._parts[-1][1]
+        self._clocks.append((int(rows["clock_us"].min()), int(rows["clock_us"].max())))
+        at, keys = len(self.chunks) << _ROW_BITS, rows["key"].tolist()
         self.chunks.append(chunk)
         repeated = self.repeated(keys)
         known = {key: self._first[key] for key in repeated if key in self._first}
@@ -57,7 +60,10 @@ class _Cell:
     def rows_since(self, until_us: Ints, start_s: int) -> tuple[list[Instrument], Rows]:
         """Rows that lie at or behind the clock of their second of the cell, as they came."""
         parts = []
-        for instruments, rows in self._parts:
+        for chunk, (_, newest_us), (instruments, rows) in zip(self.chunks, self._clocks, self._parts, strict=True):
+            seconds = np.array(window_seconds(held_seconds(chunk), 0))
+            if newest_us < until_us[seconds].min():  # most chunks: what is looked for came late
+                continue
             since = rows["clock_us"] >= until_us[rows["event_time_us"] // US_PER_S - start_s]
             if since.any():
                 parts.append((instruments, rows_where(rows, since)))
@@ -65,17 +71,16 @@ class _Cell:
 
     def clocks(self) -> tuple[int, int]:
         """The oldest and the newest clock of the records; there must be one."""
-        columns = [rows["clock_us"] for _, rows in self._parts]
-        return min(int(column.min()) for column in columns), max(int(column.max()) for column in columns)
+        return min(oldest for oldest, _ in self._clocks), max(newest for _, newest in self._clocks)
 
     def met_again(self, keys: list[int]) -> Rows:
         """Rows whose key is one of these and was met more than once."""
-        found: list[Rows] = [np.empty(0, EVENT_ROW)]
+        found: list[Rows] = []
         for key in dict.fromkeys(key for key in keys if key in self._more):
             for reference in (self._first[key], *self._more[key]):
                 row = reference & (1 << _ROW_BITS) - 1
                 found.append(self._parts[reference >> _ROW_BITS][1][row : row + 1])
-        return np.concatenate(found)
+        return stacked(found, EVENT_ROW)
 
     def repeated(self, keys: list[int]) -> set[int]:
         """Those of the keys that are known, or come twice."""
@@ -133,7 +138,7 @@ class SeenIndex:
         known = self._of(cell, chunks)
         instruments, rows = known.rows_since(until_us, cell[0])
         others = known.met_again(rows["key"].tolist())  # also these themselves: read again, which changes nothing
-        rows["verdict"] = dedup.verdicts(np.concatenate([rows, others]), kept, by_log=True)[: len(rows)]
+        rows["verdict"] = dedup.verdicts(stacked([rows, others], EVENT_ROW), kept, by_log=True)[: len(rows)]
         return instruments, rows
 
     def clocks(self, cell: tuple[int, int], chunks: Sequence[bytes]) -> tuple[int, int]:

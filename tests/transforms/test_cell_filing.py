@@ -34,8 +34,8 @@ def test_what_is_final_is_in_the_file_and_what_came_since_is_told_apart(tmp_path
     filing.begin(KEY, chunks[:3], [], CLOCK_US)
     judged, later = filing.end(KEY, chunks, [], CLOCK_US)
     filing.finish()
-    assert judged.settled()["event_time_us"].tolist() == [T0_US, T0_US + 1_000_000]
-    rest = judged.rest()
+    assert judged.batch.rows["event_time_us"][judged.final].tolist() == [T0_US, T0_US + 1_000_000]
+    rest = judged.rest
     assert rest is not None
     assert rest.rows["event_time_us"].tolist() == [T0_US + 6_000_000]
     assert later == chunks[3:]
@@ -49,7 +49,7 @@ def test_another_attempt_judges_and_writes_again(tmp_path: Path) -> None:
         filing.begin(KEY, chunks[:2], [], CLOCK_US)
         judged, later = filing.end(KEY, again, [], CLOCK_US)
         filing.finish()
-        assert len(judged.settled()) == 2
+        assert int(judged.final.sum()) == 2
         assert len(later) == (1 if again is chunks else 0)
     assert files(tmp_path / "again") == files(tmp_path / "calm")
 
@@ -58,7 +58,7 @@ def test_nothing_begun_is_judged_at_once_and_nothing_final_makes_no_file(tmp_pat
     filing = Filing(str(tmp_path))
     judged, later = filing.end(KEY, held(6_000_000), [], CLOCK_US)
     filing.finish()
-    assert (len(judged.settled()), list(later), files(tmp_path)) == (0, [], [])
+    assert (int(judged.final.sum()), list(later), files(tmp_path)) == (0, [], [])
 
 
 def test_a_file_that_cannot_be_written_is_an_error_of_the_bundle_that_relies_on_it(tmp_path: Path) -> None:

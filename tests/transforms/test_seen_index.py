@@ -27,9 +27,9 @@ def rows_of(drawn: Sequence[Drawn]) -> Rows:
     return rows
 
 
-def state() -> tuple[CellState, Bag]:
-    waiting = Bag()
-    return CellState(0, Value(), waiting, Bag(), Bag(), Bag()), waiting  # type: ignore[arg-type]
+def cell_of(waiting: Bag) -> CellState:
+    """The cell as a bundle finds it: it lives no longer than that."""
+    return CellState(0, Value(), waiting, Bag(), Bag(), Bag())  # type: ignore[arg-type]
 
 
 def as_batch(rows: Rows) -> EventBatch:
@@ -46,11 +46,11 @@ batches = st.lists(
 def test_verdicts_are_those_of_a_search_of_all_records(
     drawn: list[list[Drawn]], final: list[Drawn], data: st.DataObject
 ) -> None:
-    index, (cell, waiting) = SeenIndex(), state()
+    index, waiting = SeenIndex(), Bag()
     kept = [dedup.seen_rows(rows_of(final))] if final else []
     before: list[Rows] = []
     for rows in map(rows_of, drawn):
-        known = [*kept, *([dedup.seen_rows(np.concatenate(before))] if before else [])]
+        cell, known = cell_of(waiting), [*kept, *([dedup.seen_rows(np.concatenate(before))] if before else [])]
         expected = dedup.verdicts(rows, known)
         assert index.verdicts(CELL, cell.chunks(), kept, rows).tolist() == expected.tolist()
         index.add(CELL, cell.add(as_batch(rows)))
@@ -60,36 +60,38 @@ def test_verdicts_are_those_of_a_search_of_all_records(
 
 
 def test_records_of_an_attempt_that_failed_are_forgotten() -> None:
-    index, (cell, waiting) = SeenIndex(), state()
+    index, waiting = SeenIndex(), Bag()
     for identity in (1, 2):
-        rows = rows_of([(identity, 0, identity)])
+        cell, rows = cell_of(waiting), rows_of([(identity, 0, identity)])
         index.verdicts(CELL, cell.chunks(), [], rows)
         index.add(CELL, cell.add(as_batch(rows)))
     waiting.held.pop()  # the second bundle was not committed
-    assert index.verdicts(CELL, cell.chunks(), [], rows_of([(2, 0, 2), (1, 0, 7)])).tolist() == [dedup.NEW, dedup.COPY]
+    found = index.verdicts(CELL, cell_of(waiting).chunks(), [], rows_of([(2, 0, 2), (1, 0, 7)]))
+    assert found.tolist() == [dedup.NEW, dedup.COPY]
     waiting.held.clear()
     index.forget(CELL)
-    assert index.verdicts(CELL, cell.chunks(), [], rows_of([(1, 0, 1)])).tolist() == [dedup.NEW]
+    assert index.verdicts(CELL, cell_of(waiting).chunks(), [], rows_of([(1, 0, 1)])).tolist() == [dedup.NEW]
 
 
 @given(batches, st.lists(st.tuples(st.integers(0, 6), st.integers(0, 1), st.integers(0, 12)), max_size=6), st.data())
 def test_verdicts_of_what_is_not_folded_are_those_of_the_whole_cell(
     drawn: list[list[Drawn]], final: list[Drawn], data: st.DataObject
 ) -> None:
-    index, (cell, _) = SeenIndex(), state()
+    index, waiting = SeenIndex(), Bag()
     kept = [dedup.seen_rows(rows_of(final))] if final else []
     held = [rows_of(rows) for rows in drawn]
     for rows in held:
+        cell = cell_of(waiting)
         rows["clock_us"] = rows["offset"] // 3  # of one place always one clock
         index.verdicts(CELL, cell.chunks(), kept, rows)
         index.add(CELL, cell.add(as_batch(rows)))
     until_us = np.zeros(10, np.int64)
     until_us[0] = data.draw(st.integers(0, 5))
-    _, found = index.unfolded(CELL, cell.chunks(), kept, until_us)
+    _, found = index.unfolded(CELL, cell_of(waiting).chunks(), kept, until_us)
     whole = np.concatenate([EMPTY, *held])
     whole["verdict"] = dedup.verdicts(whole, kept, by_log=True)
     expected = whole[whole["clock_us"] >= until_us[0]]
     assert found["offset"].tolist() == expected["offset"].tolist()
     assert found["verdict"].tolist() == expected["verdict"].tolist()
     if len(whole):
-        assert index.clocks(CELL, cell.chunks()) == (whole["clock_us"].min(), whole["clock_us"].max())
+        assert index.clocks(CELL, cell_of(waiting).chunks()) == (whole["clock_us"].min(), whole["clock_us"].max())
