@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from transforms.cell import CellConfig
+from transforms.cell import SETTLED_US, CellConfig
 from transforms.faults import Limits
 from transforms.sessions import Sessions, SessionTimes
 from transforms.window_kinds import Kind, Windowing, larger, sliding
@@ -38,8 +38,8 @@ class MarketDataConfig:
 
     @property
     def windows(self) -> Windowing:
-        """A larger window may grow after its end for as long as the cells in it, and a minute."""
-        return Windowing(self.cell.grace_us, self.cell.horizon_us + self.cell.slack_us + 60_000_000)
+        """A larger window is whole when its cells have settled, and may grow for as long as they, and a minute."""
+        return Windowing(self.cell.grace_us + SETTLED_US, self.cell.horizon_us + self.cell.slack_us + 60_000_000)
 
     @property
     def sessions(self) -> tuple[SessionTimes, ...]:

@@ -18,7 +18,7 @@ PRODUCER_SETTINGS: Final[Mapping[str, Any]] = {
     "acks": "all",
     "enable.idempotence": True,
     "compression.type": "snappy",
-    "linger.ms": 5,  # without it the broker drowns in tiny requests
+    "linger.ms": 20,  # with 5 a broker spends a third of a core on the requests of 12 partitions (docs/facts.md)
     "partitioner": "murmur2_random",  # Java's, so that every producer puts an instrument into the same partition
     "queue.buffering.max.messages": 2 * _IN_FLIGHT,
     "message.timeout.ms": 60_000,

@@ -24,6 +24,7 @@ from schemas.units import US_PER_S
 from tests.readings import as_blocks, clocks, cut
 from tests.testing import Log, Recorded, Written
 from transforms.batches import RawBatch
+from transforms.cell import SETTLED_US
 from transforms.keep_clock import KeepClock
 from transforms.log_clock import NOTHING
 
@@ -73,7 +74,9 @@ def moments(log: Log, config: MarketDataConfig) -> list[int]:
     for record in log.records:
         if record.event is not None:
             end_us = (record.event.timestamp // (10 * US_PER_S) + 1) * 10 * US_PER_S
-            found |= {end_us + cell.grace_us + 100_000, end_us + cell.horizon_us + cell.slack_us}
+            settled_us = end_us + cell.grace_us + SETTLED_US
+            found |= {*range(settled_us - 400_000, settled_us, 100_000), settled_us}
+            found.add(end_us + cell.horizon_us + cell.slack_us)
     return sorted(found)
 
 

@@ -42,6 +42,8 @@ CellKey = tuple[int, int]  # (window start in s since the epoch, shard)
 _MARK_KEPT_US: Final = 7 * 86_400 * US_PER_S  # as long as the topic keeps a record: no older one comes
 _REVISION_US: Final = 10 * US_PER_S  # a cell that is out is looked at again at most this often, by the log's clock
 _SETTLE_US: Final = 100_000  # the window's file waits for its last second's bars
+_SPREAD_US: Final = 400_000  # shards settle one after the other within this, and events pass in between
+SETTLED_US: Final = _SETTLE_US + _SPREAD_US  # after its end and grace a window has settled in every shard
 _FILE_US: Final = 3_000_000  # by then its file is mostly there, and nothing waits for it
 
 
@@ -87,7 +89,8 @@ class _FoldCell(beam.DoFn):
         end_us = (key[0] + WINDOW_S) * US_PER_S
         if state.is_new:
             state.begin()
-            state.mark = Mark(0, end_us + self._config.grace_us + _SETTLE_US)
+            turn_us = key[1] * _SPREAD_US // self._config.shards
+            state.mark = Mark(0, end_us + self._config.grace_us + _SETTLE_US + turn_us)
             settle.set(_timestamp(state.mark.settle_us))
             close.set(_timestamp(end_us + self._config.horizon_us + self._config.slack_us))
         count("records_behind_clock", int((batch.rows["clock_us"] < state.mark.clock_us).sum()))

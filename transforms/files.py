@@ -35,10 +35,11 @@ Piece = tuple[FileKey, bytes]  # 8 bytes: log time when it may be written, in us
 CutPieces = Callable[[Any, Dataset], Iterator[Piece]]
 
 FLUSH_US: Final = 10 * US_PER_S  # a file is written at most this often, by the log's clock
+_AT_US: Final = 7 * US_PER_S  # of every 10 s: cells and windows have their work at the beginning
 
 
 def _piece(window_start_s: int, part: int, newest_us: int, rows: bytes) -> Piece:
-    due_us = -(-newest_us // FLUSH_US) * FLUSH_US
+    due_us = -(-(newest_us - _AT_US) // FLUSH_US) * FLUSH_US + _AT_US
     return (window_start_s, part), struct.pack("<q", due_us) + rows
 
 

@@ -128,7 +128,7 @@ class _Publish(beam.DoFn):
                 "enable.idempotence": True,
                 "acks": "all",
                 "compression.type": "snappy",
-                "linger.ms": 5,
+                "linger.ms": 20,  # only for large bundles: the end of each sends what is left
                 "message.max.bytes": 2 * _MAX_REJECT_BYTES,  # 1 MB by default: a larger reject would stop the stream
                 "queue.buffering.max.messages": 1_000_000,
                 "delivery.report.only.error": True,

@@ -20,9 +20,9 @@ def run(parallelism: int = 1, bounded: bool = False) -> list[str]:
     ).flags()
 
 
-def test_each_slot_has_two_python_processes() -> None:
-    assert "--sdk_worker_parallelism=2" in run()
-    assert "--sdk_worker_parallelism=6" in run(parallelism=3)
+def test_each_stage_of_a_slot_has_a_python_process() -> None:
+    assert "--sdk_worker_parallelism=4" in run()
+    assert "--sdk_worker_parallelism=12" in run(parallelism=3)
 
 
 def test_only_a_job_without_end_runs_without_metrics() -> None:

@@ -1,6 +1,7 @@
 """Nothing goes out twice, and nothing is overwritten by less."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from apache_beam.utils.timestamp import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.options import MarketDataConfig
 from tests.testing import T0_US, Log, trade
 from tests.transforms.build_events import events
 from tests.transforms.test_cell import CONFIG, MS, WINDOWS, S, Timeline
@@ -27,7 +29,7 @@ from transforms.roll_up import Span, fixed, roll_up
 from transforms.seconds import NONE, fold
 from transforms.split import SplitByCell
 from transforms.stat_columns import stat_batch
-from transforms.window_kinds import Fold, Gone, newer
+from transforms.window_kinds import Fold, Gone, Windowing, newer
 from transforms.window_state import Window, due_us
 from transforms.windows import FoldWindows, ShardRecords
 
@@ -102,15 +104,17 @@ class _Note(beam.DoFn):  # type: ignore[misc]
 _SEEN: list[tuple[int, dict[str, Any]]] = []
 
 
-def folded_from(timeline: Timeline, part_s: int, files_root: Path | None = None) -> list[tuple[int, dict[str, Any]]]:
+def folded_from(
+    timeline: Timeline, part_s: int, files_root: Path | None = None, windowing: Windowing = WINDOWS, shards: int = 1
+) -> list[tuple[int, dict[str, Any]]]:
     """Bars of 1 and 2 minutes from those of 1 s or of 10 s, when the step gave them."""
     _SEEN.clear()
     root = str(files_root) if files_root else None
-    kinds = [Fold(f"{length_s}s", roll_up, fixed(length_s), part_s, WINDOWS) for length_s in (60, 120)]
+    kinds = [Fold(f"{length_s}s", roll_up, fixed(length_s), part_s, windowing) for length_s in (60, 120)]
     with beam.Pipeline(options=PipelineOptions(["--runner=BundleBasedDirectRunner", "--streaming"])) as pipeline:
         batches = pipeline | timeline.end() | beam.Map(EventBatch.from_bytes).with_output_types(EventBatch)
-        parts = (batches | SplitByCell(1) | FoldCells(CONFIG, None)).bars
-        _ = (parts | FoldWindows(kinds, WINDOWS, root)).bars | beam.ParDo(_Note())
+        parts = (batches | SplitByCell(shards) | FoldCells(replace(CONFIG, shards=shards), None)).bars
+        _ = (parts | FoldWindows(kinds, windowing, root)).bars | beam.ParDo(_Note())
     return list(_SEEN)
 
 
@@ -122,6 +126,23 @@ def late_trades(every_us: int = 5 * S) -> Timeline:
     for at_s in (131, 141, 151, 161, 1_000):  # in steps: this runner's clock does not wait for what timers give
         timeline.clock(at_s * S)
     return timeline
+
+
+def test_a_larger_window_is_whole_when_it_first_goes_out_whatever_its_shard() -> None:
+    timeline, end_us = Timeline(), 60 * S - T0_US % (60 * S)
+    symbols = [f"S{number}-USDT" for number in range(6)]
+    for at_us in range(S // 2, end_us, 5 * S):
+        for symbol in symbols:
+            timeline.read(trade(at_us, symbol=symbol, trade_id=str(at_us)))
+        timeline.clock(at_us)
+    for later_us in range(400 * MS, 1_200 * MS, 50 * MS):
+        timeline.clock(end_us + later_us)
+    seen = folded_from(timeline, 10, windowing=MarketDataConfig().windows, shards=2)
+    first = {row["symbol"]: row for _, row in reversed(seen) if row["interval_s"] == 60}
+    wanted = {row["symbol"]: row for _, row in seen if row["interval_s"] == 60}
+    assert sorted(wanted) == symbols
+    assert first == wanted
+    assert {row["trade_count"] for row in wanted.values()} == {len(range(S // 2, end_us, 5 * S))}
 
 
 def last_versions(seen: list[tuple[int, dict[str, Any]]]) -> dict[tuple[int, Any], dict[str, Any]]:
