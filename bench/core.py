@@ -24,7 +24,8 @@ from apache_beam.utils.timestamp import Timestamp
 
 from bench.load import conditions, market
 from transforms.batches import EventBatch, RawBatch
-from transforms.cell import CellConfig, CellKey, _FoldCell
+from transforms.cell import _FoldCell
+from transforms.cell_config import CellConfig, CellKey
 from transforms.cell_fold import WINDOW_S
 from transforms.check import check
 from transforms.decode import decode

@@ -27,7 +27,7 @@ from runners.live import LiveOptions, running
 from runners.publish import publish_batches
 from runners.stack import Endpoints
 from runners.watch import Watch
-from transforms.cell import CellConfig
+from transforms.cell_config import CellConfig
 
 STATE = "state in the newest checkpoint"
 _EVERY_S = 5.0

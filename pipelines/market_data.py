@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from pipelines.options import MarketDataConfig
 from transforms.batches import EventBatch, RawBatch
-from transforms.cell import CellKey, FoldCells
+from transforms.cell import FoldCells
+from transforms.cell_config import CellKey
 from transforms.check import CheckEvents
 from transforms.decode import DecodeEvents
 from transforms.late import JudgeLateness

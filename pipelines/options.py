@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from transforms.cell import SETTLED_US, CellConfig
+from transforms.cell_config import SETTLED_US, CellConfig
 from transforms.faults import Limits
 from transforms.sessions import Sessions, SessionTimes
 from transforms.window_kinds import Kind, Windowing, larger, sliding

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from runners.compare_span import PLACES, Span, covered, span_of
-from transforms.cell import CellConfig
+from transforms.cell_config import CellConfig
 from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, STATS, Dataset
 from transforms.read_offsets import Manifest
 from transforms.sessions import SessionTimes

@@ -24,7 +24,7 @@ from schemas.units import US_PER_S
 from tests.readings import as_blocks, clocks, cut
 from tests.testing import Log, Recorded, Written
 from transforms.batches import RawBatch
-from transforms.cell import SETTLED_US
+from transforms.cell_config import SETTLED_US
 from transforms.keep_clock import KeepClock
 from transforms.log_clock import NOTHING
 

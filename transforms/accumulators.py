@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.event import TICKER, TRADE
-from transforms.batches import Rows
 from transforms.dedup import NEW, places
 from transforms.exact import NOTIONAL_LIMBS, WORDS, Ints, Mask, Words, mix64, product_limbs, words_e18
+from transforms.rows import Rows
 
 ABSENT: Final[dict[str, float | int]] = {
     "high": -math.inf,

@@ -13,8 +13,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from transforms.batches import Header, Ints, RawBatch
+from transforms.batches import Header, RawBatch
 from transforms.log_clock import in_us
+from transforms.rows import Ints
 
 INTERCEPTOR: Final = "horizon.Blocks"
 MAGIC: Final = 0x4B4C4248  # "HBLK"

@@ -18,8 +18,9 @@ from schemas.event import TRADE
 from schemas.units import US_PER_S
 from transforms import dedup, seconds
 from transforms.bar_columns import bar_batch
-from transforms.batches import EventBatch, Instrument, Rows, narrowed, pack_rows, rows_where, unpack_rows
+from transforms.batches import EventBatch
 from transforms.exact import Ints, Words
+from transforms.rows import Instrument, Rows, narrowed, pack_rows, rows_where, unpack_rows
 from transforms.seconds import Seconds
 from transforms.stat_columns import stat_batch
 

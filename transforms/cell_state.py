@@ -15,9 +15,10 @@ from apache_beam.transforms.userstate import (
 
 from schemas.units import US_PER_S
 from transforms import dedup
-from transforms.batches import EventBatch, Rows
+from transforms.batches import EventBatch
 from transforms.cell_fold import WINDOW_S, Known, known_of
 from transforms.exact import Words
+from transforms.rows import Rows
 
 WAITING = BagStateSpec("waiting", BytesCoder())  # records that are not final, with their messages
 KEPT = BagStateSpec("kept", BytesCoder())  # seen_rows of the final ones, until the cell closes

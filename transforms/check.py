@@ -11,13 +11,14 @@ import pyarrow.compute as pc
 from apache_beam.typehints.decorators import no_annotations
 
 from transforms import dedup
-from transforms.batches import EVENT_ROW, EventBatch, Instrument, RawBatch
+from transforms.batches import EventBatch, RawBatch
 from transforms.decode import DecodedBatch
 from transforms.exact import hash_columns
 from transforms.faults import Codes, Faults, Limits, find_faults
 from transforms.identity import identities, order_sequence
 from transforms.metrics import count
 from transforms.rejects import reject_rows
+from transforms.rows import EVENT_ROW, Instrument
 
 
 def check(decoded: DecodedBatch, limits: Limits) -> tuple[EventBatch | None, pa.RecordBatch | None]:

@@ -13,7 +13,8 @@ from apache_beam.typehints.decorators import no_annotations
 
 from schemas import market_data_pb2
 from schemas.reject import RejectReason
-from transforms.batches import Header, RawBatch, binary_ends
+from transforms.batches import Header, RawBatch
+from transforms.binary import binary_ends
 from transforms.metrics import count
 from transforms.rejects import reject_rows
 

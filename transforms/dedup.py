@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.units import US_PER_S
-from transforms.batches import Rows
 from transforms.exact import Ints, Words, mix64
+from transforms.rows import Rows
 
 NEW: Final = 0
 COPY: Final = 1

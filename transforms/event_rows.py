@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.event import EVENT
-from transforms.batches import EventBatch, Ints
+from transforms.batches import EventBatch
 from transforms.decode import with_header_ids
 from transforms.dedup import places
 from transforms.event_columns import event_columns, no_copies
+from transforms.rows import Ints
 
 
 def event_table(parts: Sequence[tuple[EventBatch, Ints]]) -> pa.Table:

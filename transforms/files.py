@@ -27,7 +27,7 @@ from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.timestamp import Timestamp
 
 from schemas.units import US_PER_S
-from transforms.batches import ipc_bytes
+from transforms.binary import ipc_bytes
 from transforms.datasets import Dataset
 from transforms.parquet_file import FileKey, Writers
 

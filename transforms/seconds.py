@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from schemas.event import ORDER_BOOK, TICKER, TRADE
 from transforms.accumulators import ACCUMULATOR, accumulate, merge
-from transforms.batches import Instrument, Rows, narrowed, pack_rows, rows_where, stacked, unpack_rows
 from transforms.dedup import CONFLICT
 from transforms.exact import Ints
+from transforms.rows import Instrument, Rows, narrowed, pack_rows, rows_where, stacked, unpack_rows
 
 LINEAGE = np.dtype([("row", "<i8"), ("partition", "<i4"), ("first", "<i8"), ("last", "<i8")])
 

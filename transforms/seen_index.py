@@ -12,10 +12,11 @@ import numpy as np
 
 from schemas.units import US_PER_S
 from transforms import dedup
-from transforms.batches import EVENT_ROW, Instrument, Rows, joined, packed_rows, rows_where, stacked
+from transforms.batches import packed_rows
 from transforms.cell_state import held_rows, held_seconds, window_seconds
 from transforms.dedup import Verdicts
 from transforms.exact import Ints, Words
+from transforms.rows import EVENT_ROW, Instrument, Rows, joined, rows_where, stacked
 
 _ROW_BITS = 24  # of a reference: the chunk's number, then the row in it
 

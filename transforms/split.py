@@ -7,7 +7,7 @@ import numpy as np
 
 from schemas.units import US_PER_S
 from transforms.batches import EventBatch
-from transforms.cell import CellKey
+from transforms.cell_config import CellKey
 from transforms.cell_fold import WINDOW_S
 from transforms.identity import shards_of
 

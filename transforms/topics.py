@@ -15,7 +15,7 @@ from schemas.records import Record
 from schemas.reject import REJECT
 from schemas.stat import STAT
 from transforms.batches import EventBatch
-from transforms.cell import CellKey
+from transforms.cell_config import CellKey
 from transforms.decode import with_header_ids
 from transforms.identity import shards_of
 from transforms.windows import ShardRecords

@@ -11,8 +11,8 @@ import pyarrow as pa
 from schemas.records import Record
 from schemas.units import US_PER_S
 from transforms.accumulators import ABSENT
-from transforms.batches import Instrument, Rows
 from transforms.exact import Ints, Mask, from_limbs, from_words
+from transforms.rows import Instrument, Rows
 from transforms.seconds import LINEAGE, Seconds, version
 
 Column = npt.NDArray[Any]  # int64, or float64 for prices

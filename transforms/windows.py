@@ -26,7 +26,7 @@ from apache_beam.transforms.userstate import (
 from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.timestamp import Timestamp
 
-from transforms.batches import ArrowBatchCoder
+from transforms.binary import ArrowBatchCoder
 from transforms.datasets import BARS, STATS
 from transforms.parquet_file import FileKey, Writers
 from transforms.roll_up import is_stat

@@ -15,7 +15,7 @@ from runners.commands.live import market_config
 from runners.compare import CompareError, Verdict, compare
 from runners.replay import ReplayError, manifest_of
 from schemas.units import US_PER_S
-from transforms.cell import CellConfig
+from transforms.cell_config import CellConfig
 
 EPILOG = """Example:
 

@@ -20,7 +20,7 @@ from runners.log import Log, LogError
 from runners.resume import ResumeError
 from runners.stack import Endpoints, StackError, endpoints
 from runners.watch import Watch
-from transforms.cell import CellConfig
+from transforms.cell_config import CellConfig
 from transforms.faults import Limits
 
 EPILOG = """Examples:

@@ -3,11 +3,12 @@
 import numpy as np
 
 from tests.testing import Log, raw_batch
-from transforms.batches import EventBatch, Ints, RawBatch
+from transforms.batches import EventBatch, RawBatch
 from transforms.cell_fold import by_second
 from transforms.check import check
 from transforms.decode import DecodedBatch, decode
 from transforms.faults import Limits
+from transforms.rows import Ints
 
 
 def decoded(raw: RawBatch) -> DecodedBatch:

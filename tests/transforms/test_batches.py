@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.testing import Log, raw_batch, trade
 from tests.transforms.build_events import events
-from transforms.batches import EVENT_ROW, EventBatch, joined, narrowed, pack_rows, unpack_rows
+from transforms.batches import EventBatch
+from transforms.rows import EVENT_ROW, joined, narrowed, pack_rows, unpack_rows
 
 
 def three() -> EventBatch:

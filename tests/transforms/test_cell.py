@@ -16,7 +16,8 @@ from tests.testing import T0_US, Log, raw_batch
 from tests.testing import trade as trade_at
 from tests.transforms.build_events import checked
 from transforms.batches import EventBatch
-from transforms.cell import CellConfig, CellKey, FoldCells
+from transforms.cell import FoldCells
+from transforms.cell_config import CellConfig, CellKey
 from transforms.split import SplitByCell
 from transforms.window_kinds import Kind, Windowing, larger, sliding
 from transforms.windows import FoldWindows

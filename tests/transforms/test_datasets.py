@@ -14,7 +14,8 @@ from schemas.late import LATE
 from tests.testing import Log, raw_batch, trade
 from tests.transforms.build_events import events, whole
 from transforms.bar_columns import bar_batch
-from transforms.batches import EventBatch, ipc_bytes
+from transforms.batches import EventBatch
+from transforms.binary import ipc_bytes
 from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, STATS, Dataset
 from transforms.late import late_rows
 from transforms.rejects import reject_rows

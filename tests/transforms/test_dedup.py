@@ -7,7 +7,6 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.batches import EVENT_ROW, Rows
 from transforms.dedup import (
     AGAIN,
     CONFLICT,
@@ -21,6 +20,7 @@ from transforms.dedup import (
     seen_rows,
     verdicts,
 )
+from transforms.rows import EVENT_ROW, Rows
 
 Record = tuple[int, int, int]  # (identity, content, offset)
 records = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1), st.integers(0, 12)), max_size=30)

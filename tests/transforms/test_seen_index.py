@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from bench.core import Bag, Value
 from transforms import dedup
-from transforms.batches import EVENT_ROW, EventBatch, Rows
+from transforms.batches import EventBatch
 from transforms.cell_state import CellState
+from transforms.rows import EVENT_ROW, Rows
 from transforms.seen_index import SeenIndex
 
 CELL = (0, 0)
