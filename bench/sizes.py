@@ -81,7 +81,9 @@ def main() -> None:
         files = sum(path.stat().st_size for path in paths)
         print(f"{len(paths)} files of events: values {values:,}, copies among them; {saved(files, values)}")
         whole = EVENTS.merged([pq.read_table(path, partitioning=None) for path in paths])
-        pq.write_table(whole, Path(scratch, "whole"), compression="zstd", version="2.6", **EVENTS.encoding)
+        pq.write_table(
+            whole, Path(scratch, "whole"), compression="zstd", compression_level=3, version="2.6", **EVENTS.encoding
+        )
         print(f"the same rows in one file: {saved(Path(scratch, 'whole').stat().st_size, values)}")
 
 
