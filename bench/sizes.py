@@ -11,11 +11,11 @@ topic's size is that of its segments on the broker's disk, so indexes are not in
 import argparse
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.load import conditions, make_topics, market, stack_at
@@ -23,29 +23,25 @@ from runners.capture import CapturedEvent, read_capture
 from runners.log import Log
 from runners.publish import PublishBatch, publish_batches
 from runners.publish_capture import capture_batches
-from runners.rebase import Schedule
+from runners.rebase import schedule
 from runners.replay import replay
 from transforms.binary import binary_ends
 from transforms.datasets import EVENTS
+from transforms.parquet_file import write_file
 from transforms.read_offsets import read_stretch
 
 _WAYS = [("snappy", 5), ("snappy", 20), ("zstd", 5), ("zstd", 20), ("zstd", 100)]  # compression, linger in ms
-_BATCH = 2_000
 
 
 def source(capture: Path | None, rate: float, seconds: float) -> Iterator[PublishBatch]:
     """What is published: a capture as it is, or so many seconds of the simulated market."""
+    now_us = time.time_ns() // 1_000
     if capture is None:
-        for batch in market(round(rate * seconds), rate, time.time_ns() // 1_000 - 3_600_000_000).batches():
-            for at in range(0, len(batch), _BATCH):
-                part = slice(at, at + _BATCH)
-                yield PublishBatch(batch.keys[part], batch.values[part], batch.log_time_ms[part])
-        return
+        simulated = market(round(rate * seconds), rate, now_us - 3_600_000_000)
+        return (batch.to_publish() for batch in simulated.batches())
     events = [event for event in read_capture(capture) if isinstance(event, CapturedEvent)]
-    events.sort(key=lambda event: event.log_us)
-    rows = np.arange(len(events))
-    for batch in capture_batches(events, Schedule(rows, None, np.zeros(len(rows), np.int64))):
-        yield replace(batch, headers=None)
+    log_us = np.array([event.log_us for event in events], np.int64)
+    return capture_batches(events, schedule(log_us, now_us, own_times=True))
 
 
 def saved(size: int, of: int) -> str:
@@ -80,11 +76,10 @@ def main() -> None:
         paths = sorted(Path(scratch, "out", "events").rglob("*.parquet"))
         files = sum(path.stat().st_size for path in paths)
         print(f"{len(paths)} files of events: values {values:,}, copies among them; {saved(files, values)}")
-        whole = EVENTS.merged([pq.read_table(path, partitioning=None) for path in paths])
-        pq.write_table(
-            whole, Path(scratch, "whole"), compression="zstd", compression_level=3, version="2.6", **EVENTS.encoding
-        )
-        print(f"the same rows in one file: {saved(Path(scratch, 'whole').stat().st_size, values)}")
+        whole = pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths])
+        write_file(f"{scratch}/whole", EVENTS, (0, 0), whole)
+        (file,) = Path(scratch, "whole").rglob("*.parquet")
+        print(f"the same rows in one file: {saved(file.stat().st_size, values)}")
 
 
 if __name__ == "__main__":

@@ -24,11 +24,12 @@ from apache_beam.utils.timestamp import Timestamp
 
 from transforms import cell_state
 from transforms.batches import EventBatch
-from transforms.cell_config import FILE_US, CellConfig, CellKey, next_settle_us
+from transforms.cell_config import FILE_US, CellConfig, CellKey
 from transforms.cell_state import CellState, Mark
 from transforms.cell_work import CellWork
 from transforms.late import late_rows
 from transforms.metrics import count
+from transforms.window_state import next_revision_us
 
 
 class _FoldCell(beam.DoFn):
@@ -79,7 +80,7 @@ class _FoldCell(beam.DoFn):
         bits = before.seconds | state.bits(batch.rows)
         for second in cell_state.window_seconds(bits & ~before.seconds, start_s):
             publish.set(_timestamp(self._config.publish_us(second)), dynamic_timer_tag=str(second))
-        settle_us = before.settle_us or next_settle_us(int(batch.rows["clock_us"].max()))
+        settle_us = before.settle_us or next_revision_us(int(batch.rows["clock_us"].max()))
         if settle_us != before.settle_us:
             settle.set(_timestamp(settle_us))
         after = before._replace(seconds=bits, settle_us=settle_us)
@@ -122,7 +123,7 @@ class _FoldCell(beam.DoFn):
         if held := work.clocks(key, state):
             oldest_us, newest_us = held
             # no time that has passed, so that nothing puts it off
-            settle_us = next_settle_us(max(newest_us, at.micros))
+            settle_us = next_revision_us(max(newest_us, at.micros))
             if not before.filed_us and oldest_us < at.micros:
                 work.begin_file(key, state, at.micros)
                 settle_us, filed_us = at.micros + FILE_US, at.micros

@@ -9,7 +9,6 @@ from transforms.cell_fold import WINDOW_S
 CellKey = tuple[int, int]  # (window start in s since the epoch, shard)
 
 _MARK_KEPT_US: Final = 7 * 86_400 * US_PER_S  # as long as the topic keeps a record: no older one comes
-_REVISION_US: Final = 10 * US_PER_S  # a cell that is out is looked at again at most this often
 _SETTLE_US: Final = 100_000  # the window waits for its last second's bars
 _SPREAD_US: Final = 400_000  # shards settle one after the other within this, and events pass in between
 SETTLED_US: Final = _SETTLE_US + _SPREAD_US  # after its end and grace a window has settled in every shard
@@ -44,11 +43,6 @@ class CellConfig:
     def forget_us(self, key: CellKey) -> int:
         """When nothing is known of it any more."""
         return self.close_us(key) + _MARK_KEPT_US
-
-
-def next_settle_us(newest_us: int) -> int:
-    """When what lies at this clock is final, in steps of 10 s."""
-    return (newest_us // _REVISION_US + 1) * _REVISION_US
 
 
 def _end_us(key: CellKey) -> int:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from transforms import cell_fold, dedup
 from transforms.batches import EventBatch
 from transforms.cell_fold import Judged
-from transforms.cell_state import held_rows
+from transforms.cell_state import are_the_same, held_rows
 from transforms.datasets import EVENTS
 from transforms.exact import Words
 from transforms.parquet_file import FileKey, Writers
@@ -40,7 +40,7 @@ class Filing:
         What is begun already goes on.
         """
         begun = self._begun.get(key)
-        if begun is not None and begun.clock_us == clock_us and _are_all(chunks, begun.chunks):
+        if begun is not None and begun.clock_us == clock_us and are_the_same(chunks, begun.chunks):
             return
         judged = self._judges.submit(lambda: cell_fold.judge(_held(chunks), kept, clock_us))
         written = None
@@ -61,7 +61,7 @@ class Filing:
         All arguments as they are now. What is not known to be begun from these is begun and waited for.
         """
         begun = self._begun.get(key)
-        if begun is None or not _begin_with(chunks, begun.chunks):
+        if begun is None or not are_the_same(chunks[: len(begun.chunks)], begun.chunks):
             self.begin(key, chunks, kept, clock_us)
         begun = self._begun.pop(key)
         if begun.written is not None:
@@ -85,12 +85,3 @@ def _held(chunks: Sequence[bytes]) -> EventBatch:
 def _table(judged: Judged) -> pa.Table:
     written = np.flatnonzero(judged.final & (judged.verdicts <= dedup.COPY))
     return EVENTS.table([(judged.batch, written)])
-
-
-def _are_all(chunks: Sequence[bytes], these: Sequence[bytes]) -> bool:
-    return len(chunks) == len(these) and _begin_with(chunks, these)
-
-
-def _begin_with(chunks: Sequence[bytes], first: Sequence[bytes]) -> bool:
-    """Whether these are the first chunks, the very objects (see seen_index.py)."""
-    return len(chunks) >= len(first) > 0 and chunks[len(first) - 1] is first[-1]

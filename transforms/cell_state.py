@@ -135,8 +135,17 @@ class CellState:
         """Keep one mark, so that a straggler does not start a second, poorer cell."""
         for state in (self._waiting, self._kept, self._folded, self.out):
             state.clear()
+        self._chunks = None
         self._mark.write(_CLOSED)
         self._marked = _CLOSED
+
+
+def are_the_same(chunks: Sequence[bytes], others: Sequence[bytes]) -> bool:
+    """Whether these are the very chunks: as many, and the last is the same object.
+
+    An equal one may be of another attempt. What the worker fetches anew is all new, so the last tells of them all.
+    """
+    return len(chunks) == len(others) and (not chunks or chunks[-1] is others[-1])
 
 
 def held_seconds(chunk: bytes) -> int:

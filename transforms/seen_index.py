@@ -13,7 +13,7 @@ import numpy as np
 from schemas.units import US_PER_S
 from transforms import dedup
 from transforms.batches import packed_rows
-from transforms.cell_state import held_rows, held_seconds, window_seconds
+from transforms.cell_state import are_the_same, held_rows, held_seconds, window_seconds
 from transforms.dedup import Verdicts
 from transforms.exact import Ints, Words
 from transforms.rows import EVENT_ROW, Instrument, Rows, joined, rows_where, stacked
@@ -45,13 +45,6 @@ class _Cell:
             if known.setdefault(keys[index], at + index) != at + index:
                 self._more.setdefault(keys[index], []).append(at + index)
         self._first.update(known)
-
-    def is_of(self, chunks: Sequence[bytes]) -> bool:
-        """Whether these are its chunks: as many, and the last is the same object.
-
-        An equal one may be of another attempt. What the worker fetches anew is all new, so the last tells of them all.
-        """
-        return len(self.chunks) == len(chunks) and (not chunks or self.chunks[-1] is chunks[-1])
 
     def rows_of(self, seconds: int) -> tuple[list[Instrument], Rows]:
         """Rows of the chunks that hold one of these seconds (bits as of CellState.bits), as they came."""
@@ -156,7 +149,7 @@ class SeenIndex:
 
     def _of(self, cell: tuple[int, int], chunks: Sequence[bytes]) -> _Cell:
         known = self._cells.get(cell)
-        if known is None or not known.is_of(chunks):
+        if known is None or not are_the_same(known.chunks, chunks):
             known = self._cells[cell] = _Cell()
             for chunk in chunks:
                 known.add(chunk)

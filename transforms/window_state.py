@@ -20,7 +20,12 @@ def due_us(first_us: int, at_us: int) -> int:
     >>> due_us(60_500_000, 31_000_000), due_us(60_500_000, 61_000_000), due_us(60_500_000, 70_000_000)
     (60500000, 70000000, 80000000)
     """
-    return first_us if at_us <= first_us else (at_us // REVISION_US + 1) * REVISION_US
+    return first_us if at_us <= first_us else next_revision_us(at_us)
+
+
+def next_revision_us(at_us: int) -> int:
+    """The next multiple of 10 s after that."""
+    return (at_us // REVISION_US + 1) * REVISION_US
 
 
 class Window:
