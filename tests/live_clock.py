@@ -73,10 +73,9 @@ def moments(log: Log, config: MarketDataConfig) -> list[int]:
     cell, found = config.cell, set[int]()
     for record in log.records:
         if record.event is not None:
-            end_us = (record.event.timestamp // (10 * US_PER_S) + 1) * 10 * US_PER_S
-            settled_us = end_us + cell.grace_us + SETTLED_US
-            found |= {*range(settled_us - 400_000, settled_us, 100_000), settled_us}
-            found.add(end_us + cell.horizon_us + cell.slack_us)
+            start_s = record.event.timestamp // (10 * US_PER_S) * 10
+            found |= {cell.settle_us((start_s, shard)) for shard in range(cell.shards)}
+            found |= {(start_s + 10) * US_PER_S + cell.grace_us + SETTLED_US, cell.close_us((start_s, 0))}
     return sorted(found)
 
 
