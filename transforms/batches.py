@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from transforms.binary import pack_binary, unpack_binary
-from transforms.rows import Instrument, Ints, Rows, joined, narrowed, pack_rows, unpack_rows
+from transforms.exact import Ints
+from transforms.rows import Instrument, Rows, joined, narrowed, pack_rows, unpack_rows
 
 Header = tuple[str, bytes | None]
 

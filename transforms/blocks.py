@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.batches import Header, RawBatch
+from transforms.exact import Ints
 from transforms.log_clock import in_us
-from transforms.rows import Ints
 
 INTERCEPTOR: Final = "horizon.Blocks"
 MAGIC: Final = 0x4B4C4248  # "HBLK"

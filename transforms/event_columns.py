@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from schemas.event import EVENT, EVENT_FIELDS, SIDES
 from schemas.records import TIMESTAMP
 from transforms.decode import protobuf_fields
-from transforms.rows import Ints, Rows
+from transforms.exact import Ints
+from transforms.rows import Rows
 
 _YEAR_10000_US: Final = 253_402_300_800_000_000
 

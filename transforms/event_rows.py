@@ -10,7 +10,7 @@ from transforms.batches import EventBatch
 from transforms.decode import with_header_ids
 from transforms.dedup import places
 from transforms.event_columns import event_columns, no_copies
-from transforms.rows import Ints
+from transforms.exact import Ints
 
 
 def event_table(parts: Sequence[tuple[EventBatch, Ints]]) -> pa.Table:

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.binary import binary_ends
-from transforms.exact import Words, mix64
-from transforms.rows import Instrument, Ints
+from transforms.exact import Ints, Words, mix64
+from transforms.rows import Instrument
 
 _SHORT: Final = 15
 _TRADE_ID, _EVENT_ID, _PLACE, _LONG = (np.uint64(number << 40) for number in (1, 2, 3, 4))

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 Rows = npt.NDArray[np.void]
-Ints = npt.NDArray[np.int64]
 Instrument = tuple[str, str]  # (exchange, symbol)
 
 # One event. Times are microseconds since the Unix epoch.

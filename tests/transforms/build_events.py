@@ -7,8 +7,8 @@ from transforms.batches import EventBatch, RawBatch
 from transforms.cell_fold import by_second
 from transforms.check import check
 from transforms.decode import DecodedBatch, decode
+from transforms.exact import Ints
 from transforms.faults import Limits
-from transforms.rows import Ints
 
 
 def decoded(raw: RawBatch) -> DecodedBatch:
