@@ -1,9 +1,12 @@
 """Beacons: records without data that keep a silent partition from stopping the log's clock.
 
-KafkaIO's watermark is that of its slowest partition, and one that never delivered a record holds it for ever: no bar
-would come out. A beacon lies in the log like any record, so a replay reads it too; it carries the topic's newest log
-time, so one producer's clock that runs ahead must not date the other partitions: times ahead of this machine's clock
-count as now. It is known by its header and never shows up as data.
+The job's clock is that of its slowest partition, and a partition's is its newest log time: one that falls silent would
+hold all bars back. A beacon lies in the log like any record, so a replay reads it too; it carries the topic's newest
+log time, so one producer's clock that runs ahead must not date the other partitions: times ahead of this machine's
+clock count as now. It is known by its header and never shows up as data.
+
+When the whole topic is silent, beacons go on from its newest log time at the pace of this machine's clock, so that the
+last bars come out, but not so far that what a producer kept back meanwhile would be late.
 """
 
 import threading
@@ -15,36 +18,71 @@ from typing import Final, Self
 from confluent_kafka import KafkaException, Producer
 
 from runners.log import Log, LogError
+from schemas.units import MS_PER_S, US_PER_MS
+from transforms.cell_config import CellConfig
 from transforms.decode import BEACON_HEADER
 
 _EVERY_S: Final = 0.3  # asking for the newest log time makes the broker read: ten times a second took 0.4 of a core
 _BEHIND_MS: Final = 300  # a partition this far behind the newest one gets a beacon
+_SILENT_S: Final = 1.0  # without anything new on the topic
 MAX_AHEAD_MS: Final = 5_000
 """What clocks of machines may differ by; as runners/topics.toml has it, the broker refuses more than that."""
 
 
-def silent_partitions(times_ms: Mapping[int, int], now_ms: int, everywhere: bool = False) -> tuple[int, list[int]]:
-    """The log time of a beacon, and the partitions that need one (or all), by the newest log time of each; -1: empty.
+def newest(times_ms: Mapping[int, int], now_ms: int) -> int:
+    """The topic's newest log time, by that of each partition, as far as it is believed; -1: nothing in it.
 
     The fourth lies far ahead of now, and the third a little:
 
-    >>> silent_partitions({0: 1_000, 1: -1, 2: 61_000, 3: 3_000_000}, now_ms=60_000)
-    (60000, [0, 1])
+    >>> newest({0: 1_000, 1: -1, 2: 61_000, 3: 3_000_000}, now_ms=60_000)
+    60000
     """
     believed = [time_ms for time_ms in times_ms.values() if time_ms <= now_ms + MAX_AHEAD_MS]
-    newest = min(max(believed, default=-1), now_ms)
-    if newest < 0:  # nothing but what lies far ahead: then it is this machine's clock that is off, or all others
-        newest = min(max(times_ms.values(), default=-1), now_ms)
-    if newest < 0:
-        return -1, []
-    return newest, [p for p, time_ms in times_ms.items() if everywhere or time_ms < newest - _BEHIND_MS]
+    found = min(max(believed, default=-1), now_ms)
+    # nothing but what lies far ahead: then it is this machine's clock that is off, or all others
+    return found if found >= 0 else min(max(times_ms.values(), default=-1), now_ms)
+
+
+def silent_partitions(times_ms: Mapping[int, int], clock_ms: int) -> list[int]:
+    """The partitions that need a beacon when the topic's clock shows this."""
+    return [partition for partition, time_ms in times_ms.items() if time_ms < clock_ms - _BEHIND_MS]
+
+
+class Silence:
+    """How far the log's clock goes on while nothing comes: three quarters of the horizon.
+
+    The last quarter is for the lag of what comes then. Who starts anew in a silence counts it from there.
+    """
+
+    def __init__(self, horizon_us: int) -> None:
+        self._most_ms = horizon_us * 3 // 4 // US_PER_MS
+        self._heard_ms, self._heard_at_s, self._shown_ms = -1, 0.0, -1
+
+    def clock_ms(self, newest_ms: int, now_ms: int, at_s: float) -> int:
+        """The clock for the topic's newest log time, what beacons said included; at_s: a time that never goes back.
+
+        >>> silence = Silence(horizon_us=120_000_000)
+        >>> [silence.clock_ms(newest, 1_000_000, at) for newest, at in ((5_000, 0.0), (5_000, 0.5), (5_000, 10.0))]
+        [5000, 5000, 15000]
+        >>> [silence.clock_ms(newest, 1_000_000, at) for newest, at in ((15_000, 500.0), (95_001, 501.0))]
+        [95000, 95001]
+        """
+        if newest_ms > self._shown_ms:
+            self._heard_ms, self._heard_at_s = newest_ms, at_s
+        silent_s = at_s - self._heard_at_s
+        on_ms = min(round(silent_s * MS_PER_S), self._most_ms) if silent_s > _SILENT_S else 0
+        self._shown_ms = max(newest_ms, min(self._heard_ms + on_ms, now_ms))
+        return self._shown_ms
 
 
 class Beacons:
-    """Writes beacons to the silent partitions of a topic while it is entered."""
+    """Writes beacons to the silent partitions of a topic while it is entered.
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
-        self._log = Log(bootstrap_servers, topic)
+    horizon_us: of the job that reads them, the log lag above which an event is late.
+    """
+
+    def __init__(self, bootstrap_servers: str, topic: str, horizon_us: int = CellConfig.horizon_us) -> None:
+        self._log, self._silence = Log(bootstrap_servers, topic), Silence(horizon_us)
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -68,10 +106,15 @@ class Beacons:
 
     def send(self, everywhere: bool = False) -> int:
         """One round, to the silent partitions or to all: the number of beacons sent."""
-        newest, silent = silent_partitions(self._log.newest_ms(), time.time_ns() // 1_000_000, everywhere)
+        times_ms, now_ms = self._log.newest_ms(), time.time_ns() // 1_000_000
+        newest_ms = newest(times_ms, now_ms)
+        if newest_ms < 0:
+            return 0
+        clock_ms = self._silence.clock_ms(newest_ms, now_ms, time.monotonic())
+        silent = list(times_ms) if everywhere else silent_partitions(times_ms, clock_ms)
         for partition in silent:
             self._producer.produce(
-                self._log.topic, None, None, partition, timestamp=newest, headers=[(BEACON_HEADER, b"1")]
+                self._log.topic, None, None, partition, timestamp=clock_ms, headers=[(BEACON_HEADER, b"1")]
             )
         self._producer.flush(10)
         return len(silent)

@@ -88,8 +88,8 @@ def _verdict(dataset: Dataset, live: pa.Table, replay: pa.Table, span: Span) -> 
     keys = _KEYS[dataset.name]
     order = [(name, "ascending") for name in keys]
     left, right = (table.take(pc.sort_indices(table, order)).combine_chunks() for table in (live, replay))
-    bounded = dataset in (BARS, STATS) or (dataset == EVENTS and span.read_on)
-    bounds = span.after_us if dataset in (EVENTS, BARS, STATS) else None, span.until_us if bounded else None
+    until_us = {BARS.name: span.until_us, STATS.name: span.until_us, EVENTS.name: span.settled_us}.get(dataset.name)
+    bounds = span.after_us if dataset in (EVENTS, BARS, STATS) else None, until_us
     return Verdict(dataset.name, len(left), len(right), _difference(left, right, keys), *bounds)
 
 

@@ -5,8 +5,9 @@ is at least the window's start - 5 s, for no event is dated further ahead of its
 horizon, for else it is late. So where a replay begins within the log, a window must begin later than the clock there by
 5 s; and where the live run read on behind its end, the clock there must have passed the window's end by the horizon,
 and by the slack, within which the last revision is in the live run's files. Where it did not read on, nothing more can
-come: there a window need only have been published. Whether it did is seen in its files, for each of its records is in
-an event, late or a reject, or in a bar's or a stat's lineage.
+come: there a window need only be in a file, which is written when the clock of the slowest partition has passed its
+minute. Whether it did read on is seen in its files, for each of its records is in an event, late or a reject, or in a
+bar's or a stat's lineage.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,12 +20,15 @@ import pyarrow.compute as pc
 
 from schemas.market_data_pb2 import MarketDataEvent
 from schemas.units import US_PER_S
+from transforms.cell_config import SETTLED_US
 from transforms.exact import Ints, Mask
 from transforms.faults import Limits
 from transforms.read_offsets import Manifest, Stretch
 from transforms.roll_up import is_stat
 from transforms.sessions import SessionTimes
+from transforms.window_kinds import FILE_S
 
+_MINUTE_US: Final = FILE_S * US_PER_S
 PLACES: Final = ("partition", "offset", "log_time", "copies", "lineage")
 """The columns, where a dataset has them, that say what the live run read."""
 
@@ -34,17 +38,20 @@ class Span:
     """What can be compared. Times in microseconds since the Unix epoch."""
 
     after_us: int | None  # windows must begin later; None: the replay begins where the log does
-    clock_us: int  # the log's clock where the replay ends; where the live run read on, that of the slowest partition
-    wait_us: int  # so long before it a window must end
-    read_on: bool  # whether the live run did
+    clock_us: int  # that of the slowest partition where the replay ends; of those in which the live run read on, if any
+    settled_us: (
+        int | None
+    )  # the clock when nothing can come any more for what ended by then; None: nothing comes at all
+    filed_us: int  # so long after a minute's end its bars and stats are in a file
 
     @property
     def until_us(self) -> int:
         """Windows must end by then; sessions earlier."""
-        return self.clock_us - self.wait_us
+        minute_us = (self.clock_us - self.filed_us) // _MINUTE_US * _MINUTE_US
+        return minute_us if self.settled_us is None else min(minute_us, self.settled_us)
 
     def windows(self, start_us: Ints, end_us: Ints) -> Mask:
-        """Which windows hold only what the replay read, and are published."""
+        """Which windows hold only what the replay read, and are in a file."""
         return self._begun(start_us) & (end_us <= self.until_us)
 
     def sessions(self, start_us: Ints, end_us: Ints, times: SessionTimes) -> Mask:
@@ -57,7 +64,7 @@ class Span:
         """Of which events the replay read all copies: they lie in one event second."""
         start_us = time_us // US_PER_S * US_PER_S
         inside = self._begun(start_us)
-        return inside & (start_us + US_PER_S <= self.until_us) if self.read_on else inside
+        return inside if self.settled_us is None else inside & (start_us + US_PER_S <= self.settled_us)
 
     def _begun(self, start_us: Ints) -> Mask:
         return np.ones(len(start_us), np.bool_) if self.after_us is None else start_us > self.after_us
@@ -78,8 +85,9 @@ def span_of(live: Iterable[pa.Table], manifest: Manifest, grace_us: int, settled
                 if time_us is not None and inside.any():
                     clocks[one] = max(clocks.get(one, 0), int(time_us[inside].max()))
     slowest = [_clock(ends.get(one), clocks.get(one, 0)) for one in read_on]
+    slowest = slowest or [stretch.clock_us for stretch in manifest.stretches if stretch.clock_us]
     clock_us = min(slowest, default=manifest.newest_log_time_us)
-    return Span(after_us, clock_us, settled_us if read_on else grace_us, bool(read_on))
+    return Span(after_us, clock_us, clock_us - settled_us if read_on else None, grace_us + SETTLED_US)
 
 
 def _clock(stretch: Stretch | None, written_us: int) -> int:

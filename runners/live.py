@@ -41,6 +41,7 @@ class LiveOptions:
     parallelism: int = 1
     bundle_ms: int = 100
     checkpoint_ms: int = 5_000
+    has_beacons: bool = True  # somebody writes them; else the wall clock moves silent partitions on
     savepoint: str | None = None
     # Of the source. A source of another generation than the savepoint's starts without state, at the committed offsets.
     generation: int = 0
@@ -64,6 +65,7 @@ class LiveOptions:
             "--shards": cell.shards,
             "--session-gap-s": config.session_gap_s,
             "--any-price": sorted(config.limits.any_price_venues),
+            "--beacons": self.has_beacons,
             "slack in s": cell.slack_us / US_PER_S,
             "intervals in s": list(config.intervals_s),
         }
@@ -159,7 +161,8 @@ def start(places: Endpoints, options: LiveOptions) -> LiveJob:
     )
     pipeline = beam.Pipeline(options=PipelineOptions(flink.flags()))
     consumer = options.consumer(places.bootstrap_servers)
-    raw = pipeline | options.source_label >> ReadKafka(places.expansion_endpoint, options.topic, consumer)
+    source = ReadKafka(places.expansion_endpoint, options.topic, consumer, options.has_beacons)
+    raw = pipeline | options.source_label >> source
     write(build(raw, options.config, options.outputs.files_root), options.outputs, options.config.cell.grace_us)
     result = pipeline.run()
     try:

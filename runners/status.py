@@ -99,8 +99,7 @@ def diagnose(numbers: JobNumbers) -> list[Finding]:
 def holding_back(numbers: JobNumbers) -> list[PartitionNumbers]:
     """The partitions that the job's clock waits for, those that never held a record first.
 
-    KafkaIO's clock is that of its slowest partition. One that is read to its end moves with the wall clock, but only
-    once it has given a record.
+    The job's clock is that of its slowest partition, and a partition's is its newest log time.
     """
     partitions = numbers.partitions
     empty = [one for one in partitions if one.never_held_a_record]
@@ -146,7 +145,7 @@ def _clock(numbers: JobNumbers) -> list[Finding]:
         remedy = "wait, or raise --parallelism; uneven keys load one partition, an open transaction holds it up"
         return [Finding("warning", said, remedy)]
     silent_s = (numbers.newest_ms - held[0].newest_ms) / MS_PER_S
-    said = f"{names} {_are(held)} silent for {silent_s:,.0f} s without beacons; a job started since waits for a record"
+    said = f"{names} {_are(held)} silent for {silent_s:,.0f} s without beacons: the job's clock waits"
     return [Finding("warning", said, "write beacons: `horizon live` does, unless told --no-beacons")]
 
 

@@ -97,7 +97,7 @@ class EventBatch:
     def read_at(self, clock_us: int, verdicts: npt.NDArray[np.uint8]) -> "EventBatch":
         """The same batch with these verdicts, read when the log's clock had come to `clock_us`.
 
-        No record can lie before that, except where KafkaIO moved the clock of a drained partition to the wall clock:
+        No record can lie before that, except where the wall clock moved a silent partition on, without beacons:
         such a record lies there.
         """
         rows = self.rows.copy()  # they may be a view of bytes that must not change

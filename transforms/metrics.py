@@ -14,8 +14,8 @@ Name = Literal[
     "events_duplicate",  # records dropped as copies; a jump: a producer retries or runs twice
     "records_read_again",  # records met a second time after a resume; only ever after one
     "events_late",  # events sent to late; a jump: a venue or a producer lags more than the horizon
-    "events_cell_closed",  # events; must be 0: a producer sends log times far behind the wall clock; replay them
-    "records_behind_clock",  # records; must be 0: KafkaIO moved a drained partition's clock on; are beacons written?
+    "events_cell_closed",  # events; must be 0: the clock ran ahead of the log, as it may without beacons; replay
+    "records_behind_clock",  # records; must be 0: the wall clock moved a silent partition on: are beacons written?
     "identity_conflicts",  # records; one identity with two contents: a venue reuses ids
     "bars_published",  # bars, all versions
     "stats_published",  # stats, all versions

@@ -22,6 +22,7 @@ class _Asked(NamedTuple):
     topic: str
     consumer: Mapping[str, str]
     max_drift_ms: int
+    has_beacons: bool
 
 
 class _JarsAreThere:
@@ -42,20 +43,22 @@ class ReadKafka(beam.PTransform):
     """Read a topic without end, from the group's offsets or a savepoint.
 
     In:     nothing (a pipeline's begin).
-    Out:    RawBatch of what came at once, at most a bundle or about 1 MB; event time and watermark are the log's clock.
+    Out:    RawBatch of what came at once, at most a bundle or about 1 MB; event time and watermark are the log's clock,
+            that of the slowest partition. Unless `has_beacons` (somebody writes them to silent partitions) the clock of
+            a partition that was read to its end goes on with the wall clock.
     Errors: EncodingError when Java's part is not of this version.
     Cost:   a fixed one for each partition and poll, little for each record; offsets are committed with each checkpoint.
     Source: docs/specs/market_data.md, step 1.
     """
 
-    def __init__(self, expansion_service: str, topic: str, consumer: dict[str, str]) -> None:
+    def __init__(self, expansion_service: str, topic: str, consumer: dict[str, str], has_beacons: bool = True) -> None:
         super().__init__()
-        self._expansion_service, self._topic = expansion_service, topic
+        self._expansion_service, self._topic, self._has_beacons = expansion_service, topic, has_beacons
         # a record of KafkaIO's is then a block: its cost for each is paid once a partition and poll
         self._consumer = consumer | {"interceptor.classes": INTERCEPTOR}
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[RawBatch]:
-        asked = _Asked(self._topic, self._consumer, _MAX_DRIFT_MS)
+        asked = _Asked(self._topic, self._consumer, _MAX_DRIFT_MS, self._has_beacons)
         return (
             begin
             | "KafkaIO"

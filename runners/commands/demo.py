@@ -35,11 +35,14 @@ from runners.simulate import Market, MarketConfig, Truth
 from runners.stack import Endpoints, LocalStack, StackError
 from runners.topics import TopicsError, apply_topics, read_specs
 from runners.watch import Counts, Watch
+from schemas.units import MS_PER_S
 from transforms.datasets import EVENTS, LATE_EVENTS, REJECTS
+from transforms.window_kinds import FILE_S
 
 TOPIC: Final = "md.events.raw"
 _CAPTURE_GAPS_S: Final = 0.005  # a capture is told at its own pace, its silences cut to this
-_SETTLE_S: Final = 90.0
+_SETTLE_S: Final = 120.0
+_FILED_MS: Final = 5_000  # of the log's clock after a minute, for its bars to be in a file
 _REVISED_S: Final = 25.0
 
 EPILOG = """Examples:
@@ -85,11 +88,11 @@ def _run(places: Endpoints, root: Path, data: Path | None, events: int, rate: fl
     job.start(fresh=True)
     _say("the live job runs; publishing")
     bars = NewestBars(places.bootstrap_servers, "md.bars.1s")
-    with Beacons(places.bootstrap_servers, TOPIC):
+    with Beacons(places.bootstrap_servers, TOPIC, config.cell.horizon_us):
         published = 0
         for name, batches in _feeds(data, events, rate):
             published += _publish(places.bootstrap_servers, name, batches, lambda: _show(watch.counts(), bars))
-        counts = _settled(watch, bars, root / "live", published)
+        counts = _settled(watch, bars, Log(places.bootstrap_servers, TOPIC), root / "live", published)
     bars.close()
     savepoint = job.stop()
     _say(f"live: {counts}; stopped with savepoint {savepoint}")
@@ -139,9 +142,11 @@ def _publish(servers: str, name: str, batches: Iterable[PublishBatch], show: Cal
         return done.result().records
 
 
-def _settled(watch: Watch, bars: NewestBars, live: Path, published: int) -> Counts:
-    """Wait until every record is in the files: the log's clock has to pass their windows first."""
-    _say("all is published; files and the last revisions follow the log's clock, in steps of 10 s")
+def _settled(watch: Watch, bars: NewestBars, log: Log, live: Path, published: int) -> Counts:
+    """Wait until every record and its bars are in the files: the log's clock has to pass their windows first."""
+    _say("all is published; the last files follow when the log's clock has passed their minute")
+    minute_ms = FILE_S * MS_PER_S
+    ended_ms = (max(log.newest_ms().values()) // minute_ms + 1) * minute_ms + _FILED_MS
     deadline = time.monotonic() + _SETTLE_S
     accounted, since = -1, 0.0
     while time.monotonic() < deadline:
@@ -151,7 +156,8 @@ def _settled(watch: Watch, bars: NewestBars, live: Path, published: int) -> Coun
         before, accounted = accounted, _accounted(live)
         if accounted != published or before != accounted:
             since = time.monotonic()
-        elif time.monotonic() - since > _REVISED_S:  # what came late last has gone through cells, windows and files
+        # what came late last has gone through cells, windows and files, and the last minute's bars are there
+        elif time.monotonic() - since > _REVISED_S and min(log.newest_ms().values()) >= ended_ms:
             return counts
     raise LiveError(
         f"{accounted:,} of {published:,} records are in the files after {_SETTLE_S:.0f} s; logs: {live.parent}"

@@ -16,7 +16,7 @@ from runners.commands.connection import StateDir, fail, stderr, stop_on_signal
 from runners.flink_rest import FlinkError
 from runners.group import LiveGroup
 from runners.live import LiveError, LiveOptions
-from runners.log import Log, LogError
+from runners.log import LogError
 from runners.resume import ResumeError
 from runners.stack import Endpoints, StackError, endpoints
 from runners.watch import Watch
@@ -87,9 +87,9 @@ def live(
             config=config,
             parallelism=parallelism,
             bundle_ms=bundle_ms,
+            has_beacons=beacons,
         )
-        _warn_of_old_clock(places.bootstrap_servers, topic, config)
-        written = Beacons(places.bootstrap_servers, topic) if beacons else None
+        written = Beacons(places.bootstrap_servers, topic, config.cell.horizon_us) if beacons else None
         job = LiveGroup(places, options, lambda text: stderr.print(text, highlight=False, soft_wrap=True), written)
         with stop_on_signal() as stop, written or nullcontext():
             job.start(fresh, savepoint)
@@ -104,19 +104,6 @@ def market_config(
     cell = CellConfig(grace_us=round(grace_ms * 1_000), horizon_us=round(horizon_s * 1_000_000), shards=shards)
     limits = Limits(any_price_venues=frozenset(any_price))
     return replace(MarketDataConfig(), limits=limits, cell=cell, session_gap_s=session_gap_s)
-
-
-def _warn_of_old_clock(bootstrap_servers: str, topic: str, config: MarketDataConfig) -> None:
-    """KafkaIO moves the clock of a drained partition to the wall clock: cells of old log times would close at once."""
-    newest_ms = max(Log(bootstrap_servers, topic).newest_ms().values(), default=-1)
-    behind_s = time.time() - newest_ms / 1_000
-    if newest_ms > 0 and behind_s > config.cell.horizon_us / 1e6:
-        stderr.print(
-            f"[bold yellow]warning:[/] the newest log time of {topic} is {behind_s:,.0f} s behind the wall clock, more "
-            "than the horizon. What is on the topic now is read as it should be; records of such old log times that "
-            "are published from now on find the clock past their cells: they go to late, or make bars of a part of "
-            "them. Publish a capture whole before the live job starts, or let `horizon publish` move its times to now."
-        )
 
 
 def _run(

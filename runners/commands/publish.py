@@ -12,10 +12,11 @@ import typer
 from runners.capture import BadRow, CapturedEvent, CaptureError, read_capture
 from runners.commands.connection import AsJson, BootstrapServers, StateDir, brokers, fail, stderr, stop_on_signal
 from runners.commands.publishing import PublishProgress
+from runners.log import Log, LogError
 from runners.publish import Published, PublishError, publish_batches
 from runners.publish_capture import capture_batches
 from runners.rebase import Schedule, schedule
-from schemas.units import US_PER_HOUR, US_PER_S
+from schemas.units import MS_PER_S, US_PER_HOUR, US_PER_S
 
 _BAD_ROWS_SHOWN = 20
 _RETENTION_H = 168
@@ -74,7 +75,8 @@ def publish(
         raise typer.BadParameter(str(error)) from error
     if not own_times:
         _warn_of_retention(log_us, plan)
-        _warn_of_old_times(log_us, plan)
+    if len(events):
+        _warn_of_old_times(servers, topic, int(log_us[plan.row[0]] + plan.shift_us[0]))
     with stop_on_signal() as stop, PublishProgress(f"publish to {topic}", len(events)) as progress:
         try:
             done = publish_batches(servers, topic, capture_batches(events, plan), stop=stop, on_progress=progress)
@@ -97,17 +99,18 @@ def _read(files: list[Path], source: str) -> tuple[list[CapturedEvent], list[Bad
     return events, bad
 
 
-def _warn_of_old_times(log_us: npt.NDArray[np.int64], plan: Schedule) -> None:
-    """Paced, but faster than the log times run: they lie behind the wall clock until the last record."""
-    if plan.due_s is None or not len(plan.row):
-        return
-    moved = log_us[plan.row] + plan.shift_us
-    behind_s = float(moved[-1] - moved[0]) / US_PER_S - plan.seconds
+def _warn_of_old_times(servers: str, topic: str, first_us: int) -> None:
+    """Lateness is by the clock of the partition: what is far behind what lies there already is late."""
+    try:
+        newest_ms = max(Log(servers, topic).newest_ms().values(), default=-1)
+    except LogError:
+        return  # publishing says it better
+    behind_s = newest_ms / MS_PER_S - first_us / US_PER_S
     if behind_s > _BEHIND_S:
         stderr.print(
-            f"[bold yellow]warning:[/] the first log times lie {behind_s:,.0f} s behind the wall clock. A live job "
-            "that has read all there is moves its clock to now, and sends what comes later with such times to late. "
-            "Publish at --speed 1 (--close-gaps shortens silences), or whole before the job starts."
+            f"[bold yellow]warning:[/] {topic} holds records up to {behind_s:,.0f} s newer than the first log time. "
+            "Events behind their partition's newest log time by more than a job's horizon go to late. Publish at "
+            "--speed 1 (--close-gaps shortens silences), or to a topic of its own."
         )
 
 

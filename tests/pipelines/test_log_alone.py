@@ -38,6 +38,7 @@ pytestmark = pytest.mark.slow
 
 TIMEOUT_S = 240.0
 TASKMANAGERS = ("taskmanager-1", "taskmanager-2")
+FILED_US = 75 * US_PER_S  # after it everything is in the files
 STILL_AHEAD_US = 100 * US_PER_S  # of the wall clock, when the jobs start
 
 
@@ -127,7 +128,7 @@ def whole_log(
             producers.commit()
             jobs.wait_for_output()
             clock.close()
-            time.sleep(5.0)  # KafkaIO takes the wall clock for that of a drained partition
+            time.sleep(5.0)  # nobody moves the clock of a drained partition on
             producers.wake()
             time.sleep(8.0)
             writing.close()
@@ -150,17 +151,19 @@ def test_log_is_read_alike_at_any_parallelism_through_crash_and_resume_and_repla
     ]
     jobs = Jobs(stack, options)
     with whole_log(jobs, producers, Beacons(servers, raw), two_taskmanagers, tmp_path / "savepoints"):
+        newest_us = max(record.log_time_us for record in on_kafka(servers, raw)[0].records)
+        live.end(servers, raw, newest_us + FILED_US)
         manifest = KafkaLog(servers, raw).freeze()
         log, reasons = on_kafka(servers, raw)
-        data = [record for record in log.records if record.event or record.place in reasons]
-        jobs.wait_settled(len(data), max(record.log_time_us for record in data) + 12 * US_PER_S)
+        records = sum(bool(record.event) or record.place in reasons for record in log.records)
+        jobs.wait_settled(records, newest_us + FILED_US)
     replay(servers, manifest, tmp_path / "replay")
     replayed, config = Written(tmp_path / "replay"), MarketDataConfig()
     expected = expected_of(log, config, harmless(reasons))
     assert_tells(expected)
     assert_as_expected(replayed, expected)
     assert_rejects(replayed, log, reasons | dict.fromkeys(expected.conflicts, "identity_conflict"))
-    ended = ended_files(replayed, manifest.newest_log_time_us - config.cell.grace_us)
+    ended = ended_files(replayed, newest_us - config.cell.grace_us)
     for root in roots:
         verdicts = compare(root, replayed.root, manifest, config.cell.grace_us)
         assert [verdict.difference for verdict in verdicts] == [None] * 5

@@ -1,7 +1,6 @@
 """A partition five minutes of log time behind the others, on the real stack: all bars wait for it, and nothing is lost.
 
-What a partition holds back is a transaction that stays open: a producer that hangs. One that is read to its end would
-not be behind, whatever its log times are, for KafkaIO then takes the wall clock for its clock (docs/facts.md).
+What a partition holds back is a transaction that stays open: a producer that hangs.
 """
 
 import time

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from runners import beacons
-from runners.beacons import Beacons, silent_partitions
+from runners.beacons import Beacons, Silence, newest, silent_partitions
+from schemas.units import US_PER_S
 
 NOW_MS = 1_700_000_000_000
 
@@ -30,10 +31,38 @@ def test_a_beacon_carries_the_newest_log_time_that_no_clock_ahead_has_set(
     behind_ms: Mapping[int, int | None], newest_behind_ms: int | None, silent: list[int]
 ) -> None:
     times = {p: -1 if by is None else NOW_MS - by for p, by in behind_ms.items()}
-    newest = -1 if newest_behind_ms is None else NOW_MS - newest_behind_ms
-    assert silent_partitions(times, NOW_MS) == (newest, silent)
-    everywhere = [] if newest < 0 else list(times)
-    assert silent_partitions(times, NOW_MS, everywhere=True) == (newest, everywhere)
+    clock_ms = -1 if newest_behind_ms is None else NOW_MS - newest_behind_ms
+    assert newest(times, NOW_MS) == clock_ms
+    assert silent_partitions(times, clock_ms) == silent
+
+
+def shown(looks: list[tuple[float, int]]) -> list[int]:
+    """The clock at each look (at so many s, with the newest log time so many ms after an old one), as ms after that."""
+    silence, start_ms = Silence(120 * US_PER_S), NOW_MS - 3_600_000
+    return [
+        silence.clock_ms(start_ms + after_ms, NOW_MS + round(1_000 * at_s), at_s) - start_ms for at_s, after_ms in looks
+    ]
+
+
+def test_in_a_silence_the_clock_goes_on_at_the_pace_of_this_machines_and_no_further_than_leaves_room_for_lag() -> None:
+    looks = [(0.0, 0), (0.9, 0), (2.0, 0), (30.0, 2_000), (89.0, 30_000), (95.0, 89_000), (9_999.0, 90_000)]
+    assert shown(looks) == [0, 0, 2_000, 30_000, 89_000, 90_000, 90_000]
+
+
+def test_what_comes_ends_the_silence_also_when_it_is_older_than_the_clock_that_was_said() -> None:
+    assert shown([(0.0, 0), (60.0, 0), (60.3, 60_000), (61.0, 60_500), (61.5, 60_500)])[-2:] == [60_500, 60_500]
+    # of partitions that are behind: the newest log time is still what was said
+    assert shown([(0.0, 0), (60.0, 0), (61.0, 60_000)])[-1] == 61_000
+
+
+def test_the_clock_never_passes_this_machines_though_that_is_set_back() -> None:
+    silence = Silence(120 * US_PER_S)
+    assert silence.clock_ms(NOW_MS, NOW_MS, 0.0) == NOW_MS
+    assert [silence.clock_ms(NOW_MS, NOW_MS + late, 50.0) for late in (-7_000, 20_000)] == [NOW_MS, NOW_MS + 20_000]
+
+
+def test_steady_records_are_no_silence() -> None:
+    assert shown([(0.3 * look, 300 * look) for look in range(20)]) == [300 * look for look in range(20)]
 
 
 def test_one_record_dated_far_ahead_dates_no_other_partition(monkeypatch: pytest.MonkeyPatch) -> None:

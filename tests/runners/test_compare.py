@@ -164,13 +164,15 @@ def test_what_a_cut_replay_has_whole_is_compared(tmp_path: Path) -> None:
     assert verdicts["bars"].difference is not None
 
 
-def test_nothing_behind_the_end_leaves_all_windows_that_are_out(tmp_path: Path) -> None:
+def test_nothing_behind_the_end_leaves_all_windows_that_are_in_a_file(tmp_path: Path) -> None:
     log = Log()
-    for number in range(30):
-        add(log, number * 1_000, str(number))
-    verdicts = verdicts_of(log, *cut(log, {0: (0, 30)}), tmp_path)
-    assert rows_of(verdicts)["events"] == 30
-    assert (verdicts["bars"].after_us, verdicts["bars"].until_us) == (None, T0_US + 28_500_000)
+    for number in range(90):
+        add(log, number * 1_000, str(number), partition=number % 2)
+    add(log, 122_000, "far ahead of the slowest", partition=1)
+    verdicts = verdicts_of(log, *cut(log, {0: (0, 45), 1: (0, 46)}), tmp_path)
+    assert rows_of(verdicts)["events"] == 91
+    assert (verdicts["bars"].after_us, verdicts["bars"].until_us) == (None, T0_US + 40 * US_PER_S)  # a minute's end
+    assert rows_of(verdicts)["bars"] == 40 + 4 + 1  # of 1 s, 10 s and a minute
     assert verdicts["events"].until_us is None
 
 

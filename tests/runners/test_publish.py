@@ -157,6 +157,14 @@ def test_command_keeps_own_times(stack: Endpoints, topic: Any, tmp_path: Path) -
     (record,) = on(stack, name)
     assert record.headers == ()
     assert record.log_time.isoformat() == "2021-04-17T16:43:30.123000+00:00"
+    assert "warning" not in result.stderr  # nothing lay there
+    on_time = {"exchange": "x", "symbol": "A-B", "event_type": "TICKER", "price": 1, "volume": 2}
+    for after_us, warns in ((61_000_000, False), (0, True)):
+        file = tmp_path / "again.jsonl"
+        file.write_text(json.dumps({**on_time, "timestamp_us": 1_618_677_810_000_000 + after_us}))
+        result = run("publish", file, "--own-times", "--topic", name, "--bootstrap-servers", stack.bootstrap_servers)
+        assert result.exit_code == 0, result.output
+        assert ("holds records up to 61 s newer than the first log time" in " ".join(result.stderr.split())) is warns
 
 
 def test_command_simulates_at_a_pace_and_reports_the_truth(stack: Endpoints, topic: Any) -> None:

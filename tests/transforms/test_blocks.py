@@ -6,10 +6,12 @@ import subprocess
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests import java_main
 from tests.transforms.build_blocks import Polled, block, length
+from transforms.log_clock import in_us, plausible
 
 LIMIT = 512 * 1024
 Block = tuple[int, int, int, int, bytes]  # partition, offset, log time, its type, value
@@ -18,6 +20,9 @@ HOSTILE = (
     Polled(key=b"", value=b"", headers=(("", None), ("", b""))),
     Polled(headers=(("\0a\0", b"\0"), ("a", b"\xff\xfe"), ("a", None), ("ключ", bytes(range(256))))),
     Polled(time_ms=-1, kind=1),
+    Polled(time_ms=1_700_000_000_000_000),
+    Polled(time_ms=2**63 - 1),
+    Polled(time_ms=-(2**63)),
     Polled(value=b"x" * (LIMIT - 1_000)),
     Polled(value=b"y" * 3_000_000, headers=(("large", b"z" * 100_000),)),
     Polled(key=b"k" * LIMIT, value=None, kind=1),
@@ -60,15 +65,21 @@ def held(records: list[Polled]) -> int:
     return len(block(records)) - len(block([])) + spare
 
 
+def counted(records: list[Polled]) -> int:
+    """The newest log time that a market's calendar has, ms; -1: none."""
+    times = np.array([record.time_ms for record in records])
+    return int(times[plausible(in_us(times))].max(initial=-1))
+
+
 def hostile_log(seed: int) -> list[Polled]:
     """Records of three partitions with holes between their offsets and times that go back."""
     draw, offset, found = random.Random(seed), 0, []
     for _ in range(6_000):
-        one: dict[str, Any] = vars(draw.choice(HOSTILE[:4]) if draw.random() < 0.99 else draw.choice(HOSTILE))
+        one: dict[str, Any] = vars(draw.choice(HOSTILE[:7]) if draw.random() < 0.99 else draw.choice(HOSTILE))
         if one["value"] == b"v":
             one = one | {"value": draw.randbytes(draw.randrange(400)), "key": draw.randbytes(draw.randrange(30))}
         offset += draw.choice((1, 1, 1, 7))
-        time_ms = one["time_ms"] - draw.randrange(10_000) if one["time_ms"] > 0 else -1
+        time_ms = one["time_ms"] - draw.randrange(10_000) if one["time_ms"] == Polled.time_ms else one["time_ms"]
         found.append(Polled(**one | {"partition": draw.randrange(3), "offset": offset, "time_ms": time_ms}))
     return found
 
@@ -82,7 +93,7 @@ def test_blocks_hold_every_record_of_a_poll_in_order_and_are_cut_at_the_limit(ja
             (count,) = struct.unpack_from("<i", value, 8)
             records, left = left[:count], left[count:]
             assert value == block(records)
-            assert (offset, time_ms, kind) == (records[-1].offset, max(one.time_ms for one in records), 0)
+            assert (offset, time_ms, kind) == (records[-1].offset, counted(records), 0)
             assert count == 1 or held(records) <= LIMIT
             assert not left or held([*records, left[0]]) > LIMIT  # it is as large as it may be
         assert left == []
@@ -91,7 +102,7 @@ def test_blocks_hold_every_record_of_a_poll_in_order_and_are_cut_at_the_limit(ja
 
 @pytest.mark.parametrize("record", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_record_alone_is_a_block(java: list[str], record: Polled) -> None:
-    assert blocks_of(java, [record]) == [(0, 0, record.time_ms, 0, block([record]))]
+    assert blocks_of(java, [record]) == [(0, 0, counted([record]), 0, block([record]))]
 
 
 def test_a_poll_without_records_gives_none(java: list[str]) -> None:

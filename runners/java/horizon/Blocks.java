@@ -22,11 +22,18 @@ import org.apache.kafka.common.record.TimestampType;
 /**
  * Gives whoever polls one record a partition, whose value is a block: all records of that partition, column by column.
  *
- * <p>The block's record has the offset of its last record, so that a reader goes on behind it, and the newest log time,
- * which is what the partition's clock shows there. Its timestamp type is always CreateTime, for KafkaIO's policy takes
- * no other; the records' own types are in the block. transforms/blocks.py has the layout and reads it.
+ * <p>The block's record has the offset of its last record, so that a reader goes on behind it, and the newest log time
+ * that counts, or none; the records' own times and their types are in the block. transforms/blocks.py has the layout
+ * and reads it.
  */
 public final class Blocks implements ConsumerInterceptor<byte[], byte[]> {
+  /** Of a block without a log time that counts. */
+  static final long NO_TIME = ConsumerRecord.NO_TIMESTAMP;
+
+  // what no calendar of a market has is a wrong unit, and would end all time; as transforms/log_clock.py has it
+  private static final long FIRST_MS = 1_230_768_000_000L; // the year 2009
+  private static final long END_MS = 253_402_300_800_000L; // the year 10000
+
   private static final int MAGIC = 0x4b4c4248; // "HBLK"
   private static final int VERSION = 1;
   /** Beyond it a new block begins; a record larger than this is a block of its own. */
@@ -69,12 +76,13 @@ public final class Blocks implements ConsumerInterceptor<byte[], byte[]> {
 
   private static ConsumerRecord<byte[], byte[]> block(List<ConsumerRecord<byte[], byte[]>> records) {
     ConsumerRecord<byte[], byte[]> last = records.get(records.size() - 1);
-    long newest = Long.MIN_VALUE;
+    long newest = NO_TIME;
     long values = 0;
     long keys = 0;
     long headers = 0;
     for (ConsumerRecord<byte[], byte[]> record : records) {
-      newest = Math.max(newest, record.timestamp());
+      long time = record.timestamp();
+      newest = time >= FIRST_MS && time < END_MS ? Math.max(newest, time) : newest;
       values += length(record.value());
       keys += length(record.key());
       headers += headerBound(record.headers());

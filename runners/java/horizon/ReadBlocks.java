@@ -11,11 +11,10 @@ import org.apache.beam.sdk.transforms.PTransform;
 import org.apache.beam.sdk.values.PBegin;
 import org.apache.beam.sdk.values.PCollection;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
-import org.joda.time.Duration;
 
 /**
- * KafkaIO as transforms/read_kafka.py asks for it: records as they are, without a conversion to rows, by a consumer of
- * our own. What KafkaIO offers to other languages has neither.
+ * KafkaIO as transforms/read_kafka.py asks for it: records as they are, without a conversion to rows, by a consumer
+ * and with a clock of our own. What KafkaIO offers to other languages has none of it.
  */
 public final class ReadBlocks implements ExternalTransformRegistrar {
   private static final String URN = "horizon:read_blocks:v1";
@@ -30,6 +29,7 @@ public final class ReadBlocks implements ExternalTransformRegistrar {
     private String topic;
     private Map<String, String> consumer;
     private Long maxDriftMs;
+    private Boolean hasBeacons;
 
     public void setTopic(String topic) {
       this.topic = topic;
@@ -42,6 +42,10 @@ public final class ReadBlocks implements ExternalTransformRegistrar {
     public void setMaxDriftMs(Long maxDriftMs) {
       this.maxDriftMs = maxDriftMs;
     }
+
+    public void setHasBeacons(Boolean hasBeacons) {
+      this.hasBeacons = hasBeacons;
+    }
   }
 
   private static final class Builder
@@ -49,12 +53,13 @@ public final class ReadBlocks implements ExternalTransformRegistrar {
     @Override
     public PTransform<PBegin, PCollection<KafkaRecord<byte[], byte[]>>> buildExternal(Config config) {
       long maxDriftMs = config.maxDriftMs;
+      boolean hasBeacons = config.hasBeacons;
       return KafkaIO.<byte[], byte[]>read()
           .withConsumerConfigUpdates(new HashMap<>(config.consumer))
           .withTopics(List.of(config.topic))
           .withKeyDeserializer(ByteArrayDeserializer.class)
           .withValueDeserializer(ByteArrayDeserializer.class)
-          .withCreateTime(Duration.ZERO)
+          .withTimestampPolicyFactory((partition, before) -> new LogClock(before, hasBeacons))
           .commitOffsetsInFinalize()
           .withConsumerFactoryFn(settings -> new AlignedConsumer(settings, maxDriftMs));
     }
