@@ -15,12 +15,14 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self
 
+import numpy as np
 from confluent_kafka import KafkaException, Producer
 
 from runners.log import Log, LogError
 from schemas.units import MS_PER_S, US_PER_MS
 from transforms.cell_config import CellConfig
 from transforms.decode import BEACON_HEADER
+from transforms.log_clock import in_us, plausible
 
 _EVERY_S: Final = 0.3  # asking for the newest log time makes the broker read: ten times a second took 0.4 of a core
 _BEHIND_MS: Final = 300  # a partition this far behind the newest one gets a beacon
@@ -44,8 +46,17 @@ def newest(times_ms: Mapping[int, int], now_ms: int) -> int:
 
 
 def silent_partitions(times_ms: Mapping[int, int], clock_ms: int) -> list[int]:
-    """The partitions that need a beacon when the topic's clock shows this."""
-    return [partition for partition, time_ms in times_ms.items() if time_ms < clock_ms - _BEHIND_MS]
+    """The partitions that need a beacon when the topic's clock shows this.
+
+    Of one that holds a log time in a wrong unit, which no clock counts, nothing else is known. The last is one:
+
+    >>> now_ms = 1_700_000_000_000
+    >>> silent_partitions({0: now_ms - 1_000, 1: -1, 2: now_ms, 3: now_ms * 1_000_000}, now_ms)
+    [0, 1, 3]
+    """
+    clocks_ms = np.array([*times_ms.values()], np.int64)
+    silent = (clocks_ms < clock_ms - _BEHIND_MS) | ~plausible(in_us(clocks_ms))
+    return [partition for partition, is_silent in zip(times_ms, silent.tolist(), strict=True) if is_silent]
 
 
 class Silence:

@@ -125,10 +125,18 @@ def places_in_log(servers: str, topic: str) -> Places:
 
 def end(servers: str, topic: str, log_time_us: int) -> None:
     """A beacon in every partition: the log's clock stands at that time when all of them are read."""
-    producer = Producer({"bootstrap.servers": servers, "acks": "all"})
+    refused: list[KafkaError] = []
+    producer = Producer(
+        {
+            "bootstrap.servers": servers,
+            "acks": "all",
+            "on_delivery": lambda error, _: refused.append(error) if error else None,
+        }
+    )
     for partition in Log(servers, topic).partitions():
         producer.produce(topic, None, None, partition, timestamp=log_time_us // 1_000, headers=[(BEACON_HEADER, b"1")])
     assert producer.flush(30) == 0
+    assert refused == []
 
 
 # ---- runs ---------------------------------------------------------------------------------------------------
