@@ -1,76 +1,49 @@
 """When records can be read from their topics, and when the job's checkpoints started."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-
-from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from runners.flink_rest import FlinkError, ask
 from runners.log import Log
 from schemas import avro
-from transforms.decode import BEACON_HEADER
+from transforms.read_offsets import read_stretch
 
 _CHECKPOINTS_S = 2.0  # Flink remembers ten; they are looked at so often
 
 
 @dataclass
 class Arrivals:
-    """When values were first readable, nanoseconds since the epoch."""
+    """When records were first readable, nanoseconds since the epoch."""
 
-    raw: dict[bytes, int] = field(default_factory=dict)
-    unique: dict[bytes, int] = field(default_factory=dict)
-    bars: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # key -> (window end in us, arrival)
+    unique: dict[bytes, int]  # by value
+    bars: dict[bytes, tuple[int, int]]  # key -> (window end in us, arrival)
 
 
-def listen(bootstrap_servers: str, raw: str, prefix: str, begin_ns: int, until_s: float) -> Arrivals:
-    """Read the input topic and both output topics until then (seconds of the monotonic clock).
+def arrivals(bootstrap_servers: str, prefix: str, begin_ns: int) -> Arrivals:
+    """What lies on both output topics since then, by the broker's time of the append, which is whole milliseconds.
 
-    What comes before `begin_ns` (nanoseconds since the epoch) is read and not kept.
+    A record that is the only copy can be read from its append on. The topics are read when all is over: a reader beside
+    the job would take a tenth of a core, and as much of the broker.
     """
-    unique, bars = f"{prefix}.events.unique", f"{prefix}.bars.1s"
-    consumer = reader(bootstrap_servers, prefix, (raw, unique, bars))
-    found = Arrivals()
-    while time.monotonic() < until_s:
-        # one and then what is there: asked for many at once, the client waits for all of them or the whole time
-        messages = consumer.consume(1, timeout=0.05)
-        messages += consumer.consume(1_000, timeout=0)
-        now = time.time_ns()
-        for message in messages if now >= begin_ns else ():
-            topic, value = message.topic(), message.value() or b""
-            if topic == unique:
-                found.unique.setdefault(value, now)
-            elif topic == bars:
-                row = avro.decode(value)[1]
-                found.bars.setdefault(message.key(), (round(row["window_end"].timestamp() * 1e6), now))
-            elif not any(key == BEACON_HEADER for key, _ in message.headers() or ()):
-                found.raw.setdefault(value, now)
-    consumer.close()
-    return found
+    unique, bars = dict[bytes, int](), dict[bytes, tuple[int, int]]()
+    for value, _, at in _appended(bootstrap_servers, f"{prefix}.events.unique", begin_ns):
+        unique.setdefault(value, at)
+    for value, key, at in _appended(bootstrap_servers, f"{prefix}.bars.1s", begin_ns):
+        row = avro.decode(value)[1]
+        bars.setdefault(key, (round(row["window_end"].timestamp() * 1e6), at))
+    return Arrivals(unique, bars)
 
 
-def reader(bootstrap_servers: str, group: str, topics: tuple[str, ...]) -> Consumer:
-    """A consumer at the end of all partitions; up to 5 ms of a delay are its own."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap_servers,
-            "group.id": f"{group}-reader",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "latest",
-            "fetch.wait.max.ms": 5,
-            "fetch.min.bytes": 65_536,  # else the broker answers each batch by itself and takes half a core for it
-        }
-    )
-    consumer.assign(
-        [
-            TopicPartition(topic, partition, OFFSET_END)  # else the group's coordinator is asked, and may not be up
-            for topic in topics
-            for partition in Log(bootstrap_servers, topic).partitions()
-        ]
-    )
-    return consumer
+def _appended(bootstrap_servers: str, topic: str, begin_ns: int) -> Iterator[tuple[bytes, bytes, int]]:
+    """Value, key and time of the append of each record since then, by partition."""
+    manifest = Log(bootstrap_servers, topic).freeze(datetime.fromtimestamp(begin_ns / 1e9, UTC))
+    for stretch in manifest.stretches:
+        for batch in read_stretch(bootstrap_servers, stretch):
+            times = (batch.log_time_us * 1_000).tolist()
+            yield from zip(batch.values.to_pylist(), batch.keys.to_pylist(), times, strict=True)
 
 
 @contextmanager

@@ -1,10 +1,12 @@
 """What every measurement shares: the conditions it ran under, and simulated events on a topic of its own."""
 
+import gc
 import os
 import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,8 +28,13 @@ def conditions() -> str:
 
 
 def make_topics(bootstrap_servers: str, raw: str, prefix: str) -> None:
-    """The input topic `raw` (12 partitions, unlimited retention) and the output topics below `prefix`."""
-    apply_topics(bootstrap_servers, [TopicSpec(raw, 12, 1, {"retention.ms": "-1"}), *output_specs(prefix)])
+    """The input topic `raw` (12 partitions, unlimited retention) and the output topics below `prefix`.
+
+    The records of the output topics have the broker's time of the append.
+    """
+    dated = {"message.timestamp.type": "LogAppendTime"}
+    outputs = [replace(spec, config={**spec.config, **dated}) for spec in output_specs(prefix)]
+    apply_topics(bootstrap_servers, [TopicSpec(raw, 12, 1, {"retention.ms": "-1"}), *outputs])
 
 
 def market(events: int, rate: float, start_us: int) -> Market:
@@ -43,10 +50,19 @@ def preload(bootstrap_servers: str, topic: str, source: Market) -> float:
 
 
 def in_real_time(source: Market) -> Iterator[PublishBatch]:
-    """The market, for `publish_batches`: each record is due at its log time by this machine's clock."""
-    began_us = time.time_ns() // 1_000  # taken when the first is asked for, from which publish_batches counts
-    for batch in source.batches():
-        yield batch.to_publish(paced_from_us=began_us)
+    """The market, for `publish_batches`: each record is due at its log time by this machine's clock.
+
+    It is made whole now: making it takes as long as sending it.
+    """
+    batches = list(source.batches())
+    gc.freeze()  # else the collector walks all of it again and again
+
+    def paced() -> Iterator[PublishBatch]:
+        began_us = time.time_ns() // 1_000  # publish_batches counts from when the first is asked for
+        for batch in batches:
+            yield batch.to_publish(paced_from_us=began_us)
+
+    return paced()
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def test_jar_holds_our_classes_and_their_service_and_is_compiled_once(cache: Pat
     made = jar.stat().st_mtime_ns
     with zipfile.ZipFile(jar) as archive:
         names = {Path(name).stem.partition("$")[0] for name in archive.namelist() if name.startswith("horizon/")}
-        assert names == {"AlignedConsumer", "Blocks", "Launcher", "ReadBlocks"}
+        assert names == {"AlignedConsumer", "Blocks", "Launcher", "LogClock", "ReadBlocks"}
         services = [name for name in archive.namelist() if name.startswith("META-INF/")]
         assert services == ["META-INF/services/org.apache.beam.sdk.expansion.ExternalTransformRegistrar"]
     assert own_jar.jar(LOCK, cache).stat().st_mtime_ns == made
