@@ -57,7 +57,10 @@ def live(
         int, typer.Option(min=1, help="Bundles end after so long: less for latency, more for rate.")
     ] = 100,
     duration: Annotated[float | None, typer.Option(help="Stop after N seconds; default: at Ctrl-C.")] = None,
-    beacons: Annotated[bool, typer.Option(help="Write beacons to silent partitions of the topic.")] = True,
+    beacons: Annotated[
+        bool,
+        typer.Option(help="Write beacons to silent partitions; without them the wall clock moves those on."),
+    ] = True,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start without the group's snapshots.")] = False,
     savepoint: Annotated[
         str | None, typer.Option(help="Go on from this savepoint or checkpoint (a URI) instead of the newest.")

@@ -84,6 +84,7 @@ def options(out: str = "/", session_gap_s: int | None = None, venues: Sequence[s
         (options(), options("/tmp"), "--out was /, now /tmp"),
         (options(), replace(options(), topic="other"), "--topic was md.events.raw, now other"),
         (options(), replace(options(), outputs=Outputs(files_root="/", topic_prefix="x")), "--prefix was md, now x"),
+        (options(), replace(options(), has_beacons=False), "--beacons was True, now False"),
         (options(), options(session_gap_s=30), None),
         (options(session_gap_s=30), options(), None),
         (options(), options(venues=["nymex", "epex"]), None),
