@@ -6,12 +6,13 @@ log time, so one producer's clock that runs ahead must not date the other partit
 clock count as now. It is known by its header and never shows up as data.
 
 When the whole topic is silent, beacons go on from its newest log time at the pace of this machine's clock, so that the
-last bars come out, but not so far that what a producer kept back meanwhile would be late.
+last bars come out, but not so far that what a producer kept back meanwhile would be late. Each says in its header which
+log time its writer had heard, so that several writers, or one that starts anew, do not move each other on.
 """
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
@@ -27,6 +28,7 @@ from transforms.log_clock import in_us, plausible
 _EVERY_S: Final = 0.3  # asking for the newest log time makes the broker read: ten times a second took 0.4 of a core
 _BEHIND_MS: Final = 300  # a partition this far behind the newest one gets a beacon
 _SILENT_S: Final = 1.0  # without anything new on the topic
+_MS_DIGITS: Final = 13  # of a log time since 2001; beacons of before say 1
 MAX_AHEAD_MS: Final = 5_000
 """What clocks of machines may differ by; as runners/topics.toml has it, the broker refuses more than that."""
 
@@ -60,26 +62,40 @@ def silent_partitions(times_ms: Mapping[int, int], clock_ms: int) -> list[int]:
 
 
 class Silence:
-    """How far the log's clock goes on while nothing comes: three quarters of the horizon.
+    """How far the log's clock goes on while nothing comes: three quarters of the horizon after the newest record.
 
-    The last quarter is for the lag of what comes then. Who starts anew in a silence counts it from there.
+    The last quarter is for the lag of what comes then.
     """
 
     def __init__(self, horizon_us: int) -> None:
         self._most_ms = horizon_us * 3 // 4 // US_PER_MS
         self._heard_ms, self._heard_at_s, self._shown_ms = -1, 0.0, -1
+        self._is_known = False  # whether a record was heard, and no beacon of another writer or of an earlier run
 
-    def clock_ms(self, newest_ms: int, now_ms: int, at_s: float) -> int:
-        """The clock for the topic's newest log time, what beacons said included; at_s: a time that never goes back.
+    @property
+    def heard_ms(self) -> int:
+        """The newest log time that no silence has moved on, as far as it is known."""
+        return self._heard_ms
+
+    def clock_ms(self, newest_ms: int, now_ms: int, at_s: float, heard_by: Callable[[], int | None]) -> int:
+        """The clock for the topic's newest log time, what beacons said included.
+
+        at_s: a time that never goes back. heard_by: what its writer had heard, if the newest one is a beacon's.
 
         >>> silence = Silence(horizon_us=120_000_000)
-        >>> [silence.clock_ms(newest, 1_000_000, at) for newest, at in ((5_000, 0.0), (5_000, 0.5), (5_000, 10.0))]
-        [5000, 5000, 15000]
-        >>> [silence.clock_ms(newest, 1_000_000, at) for newest, at in ((15_000, 500.0), (95_001, 501.0))]
-        [95000, 95001]
+        >>> looks = (5_000, 0.0), (5_000, 0.5), (5_000, 10.0), (15_000, 500.0), (95_001, 501.0)
+        >>> [silence.clock_ms(newest, 1_000_000, at, lambda: None) for newest, at in looks]
+        [5000, 5000, 15000, 95000, 95001]
         """
+        is_first = self._shown_ms < 0
         if newest_ms > self._shown_ms:
-            self._heard_ms, self._heard_at_s = newest_ms, at_s
+            self._heard_ms, self._heard_at_s, self._is_known = newest_ms, at_s, False
+        if not self._is_known and (is_first or at_s - self._heard_at_s > _SILENT_S):
+            before_ms = heard_by()
+            if before_ms is not None and before_ms < self._heard_ms:
+                self._heard_at_s -= (self._heard_ms - before_ms) / MS_PER_S
+                self._heard_ms = before_ms
+            self._is_known = True
         silent_s = at_s - self._heard_at_s
         on_ms = min(round(silent_s * MS_PER_S), self._most_ms) if silent_s > _SILENT_S else 0
         self._shown_ms = max(newest_ms, min(self._heard_ms + on_ms, now_ms))
@@ -121,14 +137,21 @@ class Beacons:
         newest_ms = newest(times_ms, now_ms)
         if newest_ms < 0:
             return 0
-        clock_ms = self._silence.clock_ms(newest_ms, now_ms, time.monotonic())
+        clock_ms = self._silence.clock_ms(newest_ms, now_ms, time.monotonic(), lambda: self._heard_by(newest_ms))
+        heard = str(self._silence.heard_ms).encode()
         silent = list(times_ms) if everywhere else silent_partitions(times_ms, clock_ms)
         for partition in silent:
             self._producer.produce(
-                self._log.topic, None, None, partition, timestamp=clock_ms, headers=[(BEACON_HEADER, b"1")]
+                self._log.topic, None, None, partition, timestamp=clock_ms, headers=[(BEACON_HEADER, heard)]
             )
         self._producer.flush(10)
         return len(silent)
+
+    def _heard_by(self, newest_ms: int) -> int | None:
+        """What the writer of the topic's newest record had heard, if it is a beacon of today's form."""
+        headers = self._log.newest_headers(newest_ms)
+        said = next((value for key, value in headers if key == BEACON_HEADER), None) or b""
+        return int(said) if said.isdigit() and len(said) >= _MS_DIGITS else None
 
     def _run(self) -> None:
         while not self._stop.wait(_EVERY_S):

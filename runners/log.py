@@ -4,16 +4,18 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.units import LOG_TIME_FROM_US, LOG_TIME_UNTIL_US, US_PER_MS
+from transforms.batches import Header
 from transforms.read_offsets import Manifest, Stretch
 from transforms.time_index import TimeIndex
 
 _TIMEOUT_S: Final = 30.0
+_RECORD_S: Final = 5.0  # for one record
 _NO_LEADER: Final = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -84,6 +86,21 @@ class Log:
     def newest_ms(self) -> dict[int, int]:
         """The newest log time in each partition, ms since the Unix epoch; -1 for an empty one."""
         return {p: result.timestamp for p, result in self._ask(OffsetSpec.max_timestamp()).items()}
+
+    def newest_headers(self, log_time_ms: int) -> list[Header]:
+        """The headers of a record that has the topic's newest log time; none when it cannot be read."""
+        newest = self._ask(OffsetSpec.max_timestamp())
+        places = [(p, result.offset) for p, result in newest.items() if result.timestamp == log_time_ms]
+        if not places:
+            return []
+        settings = {"bootstrap.servers": self._bootstrap_servers, "group.id": "horizon-log", "log_level": 0}
+        consumer = Consumer(settings | {"enable.auto.commit": False, "isolation.level": "read_uncommitted"})
+        try:
+            consumer.assign([TopicPartition(self.topic, *places[0])])
+            message = consumer.poll(_RECORD_S)
+            return [] if message is None or message.error() else cast(list[Header], message.headers() or [])
+        finally:
+            consumer.close()
 
     def at(self, log_time: datetime) -> dict[int, int]:
         """The first offset of each partition with that log time or a later one; its end when there is none."""

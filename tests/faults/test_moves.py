@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +64,14 @@ def follow(group: LiveGroup, until: Callable[[], bool]) -> None:
         time.sleep(1.0)
 
 
+def follow_to_the_end(group: LiveGroup, published: Future[None], root: Path, known: Simulated) -> None:
+    """Look after the group until everything is published and in the files, the last revisions too."""
+    follow(group, lambda: published.done() and len(live.places_in_files(root)) >= known.truth.records)
+    published.result()
+    moment = time.monotonic() + live.REVISED_S
+    follow(group, lambda: time.monotonic() > moment)
+
+
 def assert_all_once(stack: Endpoints, options: LiveOptions, root: Path, known: Simulated) -> None:
     """Every record once, the simulator's identities, and the very content that a replay of the offsets gives."""
     proof.assert_every_record_once(stack, options.topic, root, known)
@@ -88,8 +96,7 @@ def test_partitions_added_to_a_live_topic_are_read_from_their_start(
         admin = AdminClient({"bootstrap.servers": stack.bootstrap_servers})
         admin.create_partitions([NewPartitions(raw, 24)])[raw].result()
         second = pool.submit(feed.publish_until, SECONDS)
-        follow(group, lambda: second.done() and len(live.places_in_files(tmp_path)) >= feed.known.truth.records)
-        second.result()
+        follow_to_the_end(group, second, tmp_path, feed.known)
     group.stop()
     print(*said, sep="\n")
     assert any("has 24 partitions, 12 of them are read" in line for line in said)
@@ -116,8 +123,7 @@ def test_parallelism_goes_up_and_down_under_load(
                 moment = time.monotonic() + 15
                 follow(group, lambda moment=moment: time.monotonic() > moment)  # type: ignore[misc]
                 LiveGroup(stack, replace(options, parallelism=parallelism), said.append, beacons).start()
-            follow(group, lambda: published.done() and len(live.places_in_files(tmp_path)) >= feed.known.truth.records)
-            published.result()
+            follow_to_the_end(group, published, tmp_path, feed.known)
         group.stop()
     finally:
         local_stack.kill("taskmanager-2")

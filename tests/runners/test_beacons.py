@@ -36,11 +36,16 @@ def test_a_beacon_carries_the_newest_log_time_that_no_clock_ahead_has_set(
     assert clock_ms < 0 or silent_partitions(times, clock_ms) == silent
 
 
-def shown(looks: list[tuple[float, int]]) -> list[int]:
-    """The clock at each look (at so many s, with the newest log time so many ms after an old one), as ms after that."""
+def shown(looks: list[tuple[float, int]], heard_ms: int | None = None) -> list[int]:
+    """The clock at each look (at so many s, with the newest log time so many ms after an old one), as ms after that.
+
+    heard_ms: what the newest record, a beacon, says of what its writer heard.
+    """
     silence, start_ms = Silence(120 * US_PER_S), NOW_MS - 3_600_000
+    heard = None if heard_ms is None else start_ms + heard_ms
     return [
-        silence.clock_ms(start_ms + after_ms, NOW_MS + round(1_000 * at_s), at_s) - start_ms for at_s, after_ms in looks
+        silence.clock_ms(start_ms + after_ms, NOW_MS + round(1_000 * at_s), at_s, lambda: heard) - start_ms
+        for at_s, after_ms in looks
     ]
 
 
@@ -57,8 +62,27 @@ def test_what_comes_ends_the_silence_also_when_it_is_older_than_the_clock_that_w
 
 def test_the_clock_never_passes_this_machines_though_that_is_set_back() -> None:
     silence = Silence(120 * US_PER_S)
-    assert silence.clock_ms(NOW_MS, NOW_MS, 0.0) == NOW_MS
-    assert [silence.clock_ms(NOW_MS, NOW_MS + late, 50.0) for late in (-7_000, 20_000)] == [NOW_MS, NOW_MS + 20_000]
+    assert silence.clock_ms(NOW_MS, NOW_MS, 0.0, lambda: None) == NOW_MS
+    shown = [silence.clock_ms(NOW_MS, NOW_MS + late, 50.0, lambda: None) for late in (-7_000, 20_000)]
+    assert shown == [NOW_MS, NOW_MS + 20_000]
+
+
+def test_who_starts_in_a_silence_goes_on_from_where_another_has_come_to_and_no_further() -> None:
+    looks = [(0.0, 50_000), (1.0, 50_000), (2.0, 51_000), (500.0, 52_000)]
+    assert shown(looks, heard_ms=0) == [50_000, 51_000, 52_000, 90_000]
+    assert shown([(0.0, 90_000), (500.0, 90_000)], heard_ms=0) == [90_000, 90_000]
+
+
+def test_two_writers_do_not_move_each_other_on() -> None:
+    silences, start_ms = [Silence(120 * US_PER_S), Silence(120 * US_PER_S)], NOW_MS - 3_600_000
+    newest_ms, heard = start_ms, list[int]()
+    for look in range(2_000):  # ten minutes
+        one = silences[look % 2]
+        before_ms = newest_ms
+        newest_ms = one.clock_ms(before_ms, NOW_MS, look * 0.3, lambda: heard[-1] if heard else None)
+        if newest_ms > before_ms:
+            heard.append(one.heard_ms)
+    assert start_ms + 90_000 <= newest_ms <= start_ms + 92_000
 
 
 def test_steady_records_are_no_silence() -> None:
@@ -74,6 +98,9 @@ def test_one_record_dated_far_ahead_dates_no_other_partition(monkeypatch: pytest
         topic = "md.events.raw"
 
         def __init__(self, *_: Any) -> None: ...
+
+        def newest_headers(self, log_time_ms: int) -> list[Any]:
+            return []
 
         def newest_ms(self) -> dict[int, int]:
             return {p: NOW_MS - 1_000 * p - 1_000 for p in range(12)} | {3: NOW_MS + 50 * 60_000}

@@ -102,3 +102,15 @@ def test_a_frozen_stretch_says_how_far_the_clocks_at_its_edges_have_come(stack: 
     assert (part.oldest_log_time_us, part.newest_log_time_us) == tuple(in_us(900, 900))
     assert log.freeze({0: 5, 1: 3}).newest_log_time_us == 0
     assert Manifest.from_json(part.to_json()) == part
+
+
+def test_headers_are_those_of_the_newest_log_time_wherever_it_lies(stack: Endpoints, topic: TopicFactory) -> None:
+    name = topic(partitions=2, config={"retention.ms": "-1"})
+    log, producer = Log(stack.bootstrap_servers, name), Producer({"bootstrap.servers": stack.bootstrap_servers})
+    assert log.newest_headers(NOW_MS) == []
+    for partition, after_ms, headers in ((0, 0, None), (1, 5, [("a", b"1"), ("b", None)]), (1, 3, None), (0, 4, None)):
+        producer.produce(name, b"", partition=partition, timestamp=NOW_MS + after_ms, headers=headers or [])
+        assert producer.flush(30) == 0
+    assert log.newest_headers(NOW_MS + 5) == [("a", b"1"), ("b", None)]
+    assert log.newest_headers(NOW_MS + 4) == []
+    assert log.newest_headers(NOW_MS + 6) == []
