@@ -39,9 +39,7 @@ class Span:
 
     after_us: int | None  # windows must begin later; None: the replay begins where the log does
     clock_us: int  # that of the slowest partition where the replay ends; of those in which the live run read on, if any
-    settled_us: (
-        int | None
-    )  # the clock when nothing can come any more for what ended by then; None: nothing comes at all
+    settled_us: int | None  # nothing can come any more for what ended by then; None: nothing comes at all
     filed_us: int  # so long after a minute's end its bars and stats are in a file
 
     @property

@@ -116,3 +116,8 @@ def test_one_record_dated_far_ahead_dates_no_other_partition(monkeypatch: pytest
     monkeypatch.setattr(beacons.time, "time_ns", lambda: NOW_MS * 1_000_000)
     assert Beacons("", "md.events.raw").send() == 10
     assert sent == [(p, NOW_MS - 1_000) for p in range(12) if p not in (0, 3)]
+    sent.clear()
+    assert Beacons("", "md.events.raw").send(everywhere=True) == 12
+    assert sent == [(p, NOW_MS - 1_000) for p in range(12)]
+    monkeypatch.setattr(Broker, "newest_ms", lambda _: {0: -1, 1: -1})
+    assert [Beacons("", "md.events.raw").send(everywhere=one) for one in (False, True)] == [0, 0]
