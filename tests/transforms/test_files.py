@@ -18,7 +18,7 @@ from transforms import parquet_file
 from transforms.datasets import EVENTS, REJECTS
 from transforms.fault_points import FILE_STEPS
 from transforms.files import reject_pieces
-from transforms.parquet_file import write_file
+from transforms.parquet_file import check_root, write_file
 from transforms.rejects import reject_rows
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def test_file_lies_where_its_name_says_and_carries_the_schema(tmp_path: Path) ->
     assert pq.read_schema(only_file(tmp_path)).equals(EVENTS.record.arrow, check_metadata=True)
 
 
-def test_crash_before_the_rename_leaves_a_hidden_file_that_the_next_write_clears(
+def test_attempt_that_fails_before_the_rename_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_file(str(tmp_path), EVENTS, KEY, table(10))
@@ -75,13 +75,10 @@ def test_crash_before_the_rename_leaves_a_hidden_file_that_the_next_write_clears
         patch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             write_file(str(tmp_path), EVENTS, KEY, table())
-    lying = sorted(path.name.startswith(".") for path in tmp_path.rglob("*") if path.is_file())
-    assert lying == [False, True]
-    assert (tmp_path / EVENTS.path(*KEY)).read_bytes() == before  # a reader sees the old file, whole
+    assert only_file(tmp_path).read_bytes() == before  # a reader sees the old file, whole
     write_file(str(tmp_path), EVENTS, KEY, table())
     write_file(str(tmp_path / "clean"), EVENTS, KEY, table())
     assert (tmp_path / EVENTS.path(*KEY)).read_bytes() == only_file(tmp_path / "clean").read_bytes()
-    assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
 
 
 def test_crash_during_the_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +93,51 @@ def test_crash_during_the_write_leaves_the_old_file(tmp_path: Path, monkeypatch:
         patch.setattr(parquet_file.pq, "write_table", full)
         with pytest.raises(OSError, match="No space"):
             write_file(str(tmp_path), EVENTS, KEY, table())
-    assert (tmp_path / EVENTS.path(*KEY)).read_bytes() == before
+    assert only_file(tmp_path).read_bytes() == before  # what an attempt wrote would fill the disk with the next ones
+
+
+def test_file_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_file(str(tmp_path), EVENTS, KEY, table())
+    finally:
+        os.umask(before)
+    assert only_file(tmp_path).stat().st_mode & 0o777 == 0o640
+
+
+def test_directories_and_file_are_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(str(Path(f"/proc/self/fd/{handle}").readlink())))
+    write_file(str(tmp_path), EVENTS, KEY, table())
+    path = tmp_path / EVENTS.path(*KEY)
+    above = [str(one) for one in path.parents if one.is_relative_to(tmp_path)]
+    assert set(above) <= set(synced)  # each knows of what is new in it, the file's own after the renaming
+    assert synced[-1] == str(path.parent)
+
+
+def test_root_that_can_hold_files_is_left_empty(tmp_path: Path) -> None:
+    check_root(str(tmp_path / "a" / "b"))
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+@pytest.mark.parametrize("root", ["s3://bucket/md", "gs:/bucket", "/data/hdfs:/host/md"])
+def test_store_is_no_root(root: str) -> None:
+    with pytest.raises(OSError, match="the address of a store"):
+        check_root(root)
+
+
+def test_root_that_cannot_be_locked_or_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file/md cannot hold files: .*Not a directory.*choose"):
+        check_root(str(tmp_path / "file" / "md"))
+
+    def no_locks(*_: object) -> None:
+        raise OSError(9, "Bad file descriptor")  # what NFS says of a directory's lock
+
+    monkeypatch.setattr(parquet_file.fcntl, "flock", no_locks)
+    with pytest.raises(OSError, match=r"cannot hold files: .*Bad file descriptor"):
+        check_root(str(tmp_path / "nfs"))
+    assert [path for path in (tmp_path / "nfs").iterdir() if path.stat().st_size] == []
 
 
 def writer(root: Path, count: int, fault: str) -> "subprocess.Popen[bytes]":
@@ -156,6 +197,18 @@ def test_clearing_up_spares_the_neighbours(tmp_path: Path) -> None:
     hidden.write_bytes(b"being written")
     write_file(str(tmp_path), EVENTS, KEY, table())
     assert hidden.exists()
+
+
+def test_clearing_up_spares_what_another_writes_of_the_same_file(tmp_path: Path) -> None:
+    path = tmp_path / EVENTS.path(*KEY)
+    path.parent.mkdir(parents=True)
+    left = path.with_name(f".{path.name}.left")
+    left.touch()
+    with parquet_file._beside(path) as (_, beside):
+        write_file(str(tmp_path), EVENTS, KEY, table())
+        assert beside.exists()
+        beside.unlink()
+    assert only_file(tmp_path) == path
 
 
 def test_reject_pieces_belong_to_the_file_of_their_log_time_and_partition() -> None:
