@@ -10,6 +10,7 @@ last bars come out, but not so far that what a producer kept back meanwhile woul
 log time its writer had heard, so that several writers, or one that starts anew, do not move each other on.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import numpy as np
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from runners.log import Log, LogError
 from schemas.units import MS_PER_S, US_PER_MS
@@ -25,6 +26,8 @@ from transforms.cell_config import CellConfig
 from transforms.decode import BEACON_HEADER
 from transforms.log_clock import in_us, plausible
 
+_LOG: Final = logging.getLogger(__name__)
+_KEY: Final = BEACON_HEADER.encode()  # a topic that is compacted takes nothing without one
 _EVERY_S: Final = 0.3  # asking for the newest log time makes the broker read: ten times a second took 0.4 of a core
 _BEHIND_MS: Final = 300  # a partition this far behind the newest one gets a beacon
 _SILENT_S: Final = 1.0  # without anything new on the topic
@@ -105,16 +108,26 @@ class Silence:
 class Beacons:
     """Writes beacons to the silent partitions of a topic while it is entered.
 
-    horizon_us: of the job that reads them, the log lag above which an event is late.
+    horizon_us: of the job that reads them, the log lag above which an event is late. `say` is told why they cannot be
+    written, once for each reason.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str, horizon_us: int = CellConfig.horizon_us) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topic: str,
+        horizon_us: int = CellConfig.horizon_us,
+        say: Callable[[str], None] = _LOG.warning,
+    ) -> None:
         self._log, self._silence = Log(bootstrap_servers, topic), Silence(horizon_us)
+        self._say, self._said = say, set[str]()
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap_servers,
                 "acks": "all",
                 "linger.ms": 0,
+                "message.timeout.ms": 10_000,  # by then the next ones are due
+                "on_delivery": self._delivered,
                 "topic.metadata.refresh.interval.ms": 5_000,  # to know of partitions that were added
             }
         )
@@ -131,21 +144,29 @@ class Beacons:
         self._stop.set()
         self._thread.join(timeout=30)
 
-    def send(self, everywhere: bool = False) -> int:
-        """One round, to the silent partitions or to all: the number of beacons sent."""
+    def send(self) -> int:
+        """One round, to the silent partitions: the number of beacons sent."""
         times_ms, now_ms = self._log.newest_ms(), time.time_ns() // 1_000_000
         newest_ms = newest(times_ms, now_ms)
         if newest_ms < 0:
             return 0
         clock_ms = self._silence.clock_ms(newest_ms, now_ms, time.monotonic(), lambda: self._heard_by(newest_ms))
         heard = str(self._silence.heard_ms).encode()
-        silent = list(times_ms) if everywhere else silent_partitions(times_ms, clock_ms)
+        silent = silent_partitions(times_ms, clock_ms)
         for partition in silent:
             self._producer.produce(
-                self._log.topic, None, None, partition, timestamp=clock_ms, headers=[(BEACON_HEADER, heard)]
+                self._log.topic, None, _KEY, partition, timestamp=clock_ms, headers=[(BEACON_HEADER, heard)]
             )
         self._producer.flush(10)
         return len(silent)
+
+    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None and error.name() not in self._said:
+            self._said.add(error.name())
+            self._say(
+                f"beacons cannot be written to {self._log.topic}: {error.str()}; a silent partition then holds back "
+                "bars and files: allow the writing, or start with --no-beacons"
+            )
 
     def _heard_by(self, newest_ms: int) -> int | None:
         """What the writer of the topic's newest record had heard, if it is a beacon of today's form."""

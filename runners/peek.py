@@ -43,10 +43,8 @@ class Peeked:
 
 def describe(value: bytes | None, headers: Mapping[str, bytes | None]) -> tuple[Kind, dict[str, Any]]:
     """What a record is and its fields: by its headers, by Avro's fingerprint, as an event, else as bytes."""
-    if BEACON_HEADER in headers:
-        return "beacon", {} if not value else {"hex": value.hex()}
     if value is None:
-        return "tombstone", {}
+        return "beacon" if BEACON_HEADER in headers else "tombstone", {}
     try:
         record, row = decode(value)
         return record.name, row  # type: ignore[return-value]

@@ -37,7 +37,11 @@ def assert_laws(records: Sequence[Recorded]) -> None:
     good, refused, beacons = judged(records)
     events = rows_by_place(good)
     rejects = rejects_by_place(refused)
-    silent = {record.place for record in records if any(key == BEACON_HEADER for key, _ in record.headers)}
+    silent = {
+        record.place
+        for record in records
+        if record.value is None and any(key == BEACON_HEADER for key, _ in record.headers)
+    }
     assert beacons == len(silent)
     assert [*events, *rejects].count((-1, -1)) == 0
     assert sorted([*events, *rejects, *silent]) == sorted(record.place for record in records)

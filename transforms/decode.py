@@ -43,7 +43,12 @@ def decode(raw: RawBatch, max_value_bytes: int) -> tuple[DecodedBatch | None, pa
     """Decode a batch: (events or None, REJECT records or None, number of beacons left out)."""
     if len(raw) == 0:
         return None, None, 0
-    beacons = [row for row, headers in raw.headers.items() if any(key == BEACON_HEADER for key, _ in headers)]
+    beacons = [
+        row
+        for row, headers in raw.headers.items()
+        # one with a value is data, whoever copied the header onto it
+        if any(key == BEACON_HEADER for key, _ in headers) and not raw.values[row].is_valid
+    ]
     reasons: dict[int, tuple[RejectReason, str]] = {}
     values = with_header_ids(raw.values, raw.headers)
     sizes = np.diff(binary_ends(values))  # 0 of a null; with the id of the header, for so the event goes on

@@ -163,15 +163,17 @@ def test_an_id_seen_in_two_event_seconds_stays_two_events_in_files_and_bars(tmp_
     assert len(written.rows("events")) == 2
 
 
-def test_beacons_leave_nothing_behind(tmp_path: Path) -> None:
+def test_beacons_leave_nothing_behind_and_data_with_their_header_is_data(tmp_path: Path) -> None:
     log = Log()
     log.add(trade(0))
     log.add(None, partition=1, headers=[("horizon-beacon", b"")])
+    log.add(None, partition=1, headers=[("horizon-beacon", None)])
     log.add(b"", partition=2, headers=[("horizon-beacon", None)])
     log.add(trade(5), partition=2, headers=[("horizon-beacon", b"1")])
     written = run(log.batches(), tmp_path)
-    assert places_written(written) == [(0, 0)]
-    assert [bar["trade_count"] for bar in written.rows("bars")] == [1] * 5
+    assert places_written(written) == [(0, 0), (2, 0), (2, 1)]
+    assert [row["reason"] for row in written.rows("rejects")] == ["empty_value"]
+    assert [bar["trade_count"] for bar in written.rows("bars")] == [2] * 5
 
 
 def test_only_beacons_write_no_file(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What beacons say: the topic's newest log time, but for what a clock that runs ahead has dated."""
 
+import re
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +9,11 @@ import pytest
 
 from runners import beacons
 from runners.beacons import Beacons, Silence, newest, silent_partitions
+from runners.log import Log
+from runners.publish import PublishBatch, publish_batches
+from runners.stack import Endpoints
 from schemas.units import US_PER_S
+from tests.conftest import TopicFactory
 
 NOW_MS = 1_700_000_000_000
 
@@ -105,7 +111,7 @@ def test_one_record_dated_far_ahead_dates_no_other_partition(monkeypatch: pytest
         def newest_ms(self) -> dict[int, int]:
             return {p: NOW_MS - 1_000 * p - 1_000 for p in range(12)} | {3: NOW_MS + 50 * 60_000}
 
-        def produce(self, topic: str, key: None, value: None, partition: int, timestamp: int, headers: Any) -> None:
+        def produce(self, topic: str, value: None, key: bytes, partition: int, timestamp: int, headers: Any) -> None:
             sent.append((partition, timestamp))
 
         def flush(self, timeout: float) -> int:
@@ -116,8 +122,25 @@ def test_one_record_dated_far_ahead_dates_no_other_partition(monkeypatch: pytest
     monkeypatch.setattr(beacons.time, "time_ns", lambda: NOW_MS * 1_000_000)
     assert Beacons("", "md.events.raw").send() == 10
     assert sent == [(p, NOW_MS - 1_000) for p in range(12) if p not in (0, 3)]
-    sent.clear()
-    assert Beacons("", "md.events.raw").send(everywhere=True) == 12
-    assert sent == [(p, NOW_MS - 1_000) for p in range(12)]
     monkeypatch.setattr(Broker, "newest_ms", lambda _: {0: -1, 1: -1})
-    assert [Beacons("", "md.events.raw").send(everywhere=one) for one in (False, True)] == [0, 0]
+    assert Beacons("", "md.events.raw").send() == 0
+
+
+def test_beacons_that_a_broker_refuses_are_told_once_with_the_way_out(stack: Endpoints, topic: TopicFactory) -> None:
+    name, said = topic(2), list[str]()
+    record = PublishBatch([None], [b""], [time.time_ns() // 1_000_000])
+    publish_batches(stack.bootstrap_servers, name, [record], partition=0)
+    topic.create_named(name, 2, {"max.message.bytes": "20"})  # smaller than any beacon
+    beacons = Beacons(stack.bootstrap_servers, name, say=said.append)
+    assert [beacons.send() for _ in range(3)] == [1] * 3
+    assert len(said) == 1
+    assert re.search(rf"cannot be written to {name}: .*; a silent partition .* --no-beacons", said[0])
+
+
+def test_a_compacted_topic_takes_beacons(stack: Endpoints, topic: TopicFactory) -> None:
+    name, said = topic(2, {"cleanup.policy": "compact"}), list[str]()
+    now_ms = time.time_ns() // 1_000_000
+    publish_batches(stack.bootstrap_servers, name, [PublishBatch([b"key"], [b""], [now_ms])], partition=0)
+    beacons = Beacons(stack.bootstrap_servers, name, say=said.append)
+    assert (beacons.send(), said) == (1, [])
+    assert Log(stack.bootstrap_servers, name).newest_ms() == {0: now_ms, 1: now_ms}

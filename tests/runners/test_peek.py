@@ -80,7 +80,7 @@ def test_stat_shows_what_its_kind_has_and_null_for_the_rest() -> None:
 
 
 def test_beacon_and_tombstone_are_marked() -> None:
-    assert describe(b"", {"horizon-beacon": b""}) == ("beacon", {})
+    assert describe(b"", {"horizon-beacon": b""}) == ("bytes", {"hex": ""})
     assert describe(None, {"horizon-beacon": None}) == ("beacon", {})
     assert describe(None, {}) == ("tombstone", {})
 
@@ -115,7 +115,7 @@ def mixed(stack: Endpoints, topic: Any) -> str:
     for number, value in enumerate(values):
         batch = PublishBatch([b"x|A-B"], [value], [now_ms + number])
         publish_batches(stack.bootstrap_servers, name, [batch], partition=number % 3)
-    beacon = PublishBatch([None], [b""], [now_ms + 9], headers=[[("horizon-beacon", b"1")]])
+    beacon = PublishBatch([None], [None], [now_ms + 9], headers=[[("horizon-beacon", b"1")]])
     publish_batches(stack.bootstrap_servers, name, [beacon], partition=1)
     return name
 
