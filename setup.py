@@ -10,7 +10,7 @@ setup(
     packages=["schemas", "transforms", "pipelines", "runners", "runners.commands", "runners.stack"],
     package_data={
         "schemas": ["*.proto", "*.pyi"],
-        "runners": ["artifacts.lock", "topics.toml", "java/horizon/*.java", "java/META-INF/services/*"],
+        "runners": ["artifacts.lock", "topics.toml", "java/**/*.java", "java/META-INF/services/*"],
     },
     entry_points={"console_scripts": ["horizon=runners.__main__:main"]},
     # What it needs is pinned with hashes in requirements.txt; `make setup` installs exactly that.

@@ -68,7 +68,9 @@ def compare(
     def rows(root: Path, dataset: Dataset) -> pa.Table:
         table = read_dataset(root, dataset)
         if dataset == STATS and sessions is None and pc.any(pc.equal(table["kind"], "session")).as_py():
-            raise CompareError("the files hold sessions: name --session-gap-s as both runs had it")
+            raise CompareError(
+                "the files hold sessions, which the options of the run do not make: was it resumed without?"
+            )
         return table.filter(pa.array(covered(table, span, manifest, sessions)))
 
     return [_verdict(dataset, rows(live, dataset), rows(replay, dataset), span) for dataset in datasets]

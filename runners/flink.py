@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runners.stack import Endpoints
+from runners.stack.flink import flink_uri
 
 _STAGES: Final = 4  # of the main job that Flink runs in Python; a test counts them
 
@@ -27,8 +28,7 @@ class FlinkRun:
     checkpoint_ms: int = 5_000
     bundle_ms: int = 100
     bundle_size: int = 10_000
-    savepoint: str | None = None
-    new_source: bool = False  # the savepoint's source has no successor in this job
+    savepoint: Path | None = None  # its source has no successor in this job
     bounded: bool = False  # the job ends with its input
 
     @staticmethod
@@ -75,7 +75,7 @@ class FlinkRun:
             # else a bundle's outputs wait behind the checkpoint while the watermark passes: they come too late
             "--finish_bundle_before_checkpointing",
             "--state_backend=filesystem",  # the default holds 5 MB a state
-            f"--state_backend_storage_path={self.checkpoints.as_uri()}",
+            f"--state_backend_storage_path={flink_uri(self.checkpoints)}",
             f"--max_bundle_size={self.bundle_size}",
             f"--max_bundle_time_mills={self.bundle_ms}",
             "--max_cache_memory_usage_mb=500",  # 0 asks Flink for each state read
@@ -86,9 +86,7 @@ class FlinkRun:
             "--experiments=beam_fn_api",
         ]
         if self.savepoint:
-            flags.append(f"--savepoint_path={self.savepoint}")
-        if self.new_source:
-            flags.append("--allow_non_restored_state")
+            flags += [f"--savepoint_path={flink_uri(self.savepoint)}", "--allow_non_restored_state"]
         if self.bounded:
             return [*flags, "--shutdown_sources_after_idle_ms=0"]  # else a source read to its end idles for ever
         # else every record that KafkaIO reads updates every metric; a job that ends fails without them (docs/facts.md)

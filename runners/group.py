@@ -1,138 +1,182 @@
 """A group's live job over its whole life: started or found, followed, submitted again when it is lost, moved to more
 partitions or another parallelism, stopped with a savepoint.
 
-A move is a savepoint, and a job that goes on from it with a source of a new generation: KafkaIO fixes its splits when a
-job is submitted and keeps them in the snapshot, so the old source never sees new partitions and never spreads over more
-slots. The new one starts without state at the group's committed offsets, which are set to those in the savepoint first.
-Such a source knows no log time of a partition that it has read nothing from, and so holds back what the savepoint has
-open; a beacon in every partition tells it, also when the market is silent.
+Each job goes on from a snapshot, at just the offsets that lie in it, or reads the log from its start; nothing else
+would have what is open in windows and files. Its source is a new one (runners/live.py), so a move to more partitions is
+a stop with a savepoint and a start. Before each start the log is held against what the snapshot says of it.
 """
 
 import contextlib
+import fcntl
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Final
-
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from types import TracebackType
+from typing import Final, Self
 
 from pipelines.market_data import STATE_LAYOUT
-from runners.beacons import Beacons
-from runners.flink_rest import ENDED, FlinkError, UnknownJobError
-from runners.live import LiveError, LiveJob, LiveOptions, start
+from runners.flink_rest import ENDED, FlinkError, UnknownJobError, job_of, root_cause
+from runners.gaps import GapError, gaps_of, note_gaps
+from runners.live import LiveError, LiveJob, LiveOptions, job_name, start, submitted_s
 from runners.log import Log
 from runners.resume import (
     GroupNote,
+    ResumeError,
     Snapshot,
     check_layout,
     check_shape,
+    check_topic,
     newest_snapshot,
     next_offsets,
+    note_file,
+    noted_path,
     read_note,
     write_note,
 )
 from runners.stack import Endpoints
+from runners.stack.flink import path_of
 
 Say = Callable[[str], None]
 
 LOST: Final = "LOST"  # Flink does not know the job any more: its JobManager is a new one
 SILENT: Final = "SILENT"  # Flink does not answer
-_PARTITIONS_EVERY_S: Final = 5.0
+_LOOK_AT_LOG_S: Final = 5.0
 _SILENT_S: Final = 180.0
 _TRIES: Final = 5  # submissions within _TRIES_WITHIN_S, then the job is given up
 _TRIES_WITHIN_S: Final = 900.0
 _BACK_OFF_S: Final = 2.0  # doubled with each try
+_SUBMITTED_S: Final = 60.0  # after which a job whose submission was cut off is not to come any more
+_MISSED: Final = "OffsetOutOfRangeException"  # Kafka's word: retention took what is to be read next
 
 
 class LiveGroup:
     """The job of `options.group` on the stack at `places`; `say` tells people what happens to it.
 
-    `beacons` of the topic, None where nobody may write to it.
+    Entered, it keeps other processes from following the group. With `accept_gap` it goes on behind records that
+    retention took before they were read.
     """
 
-    def __init__(self, places: Endpoints, options: LiveOptions, say: Say, beacons: Beacons | None) -> None:
-        self._places, self._options, self._say, self._beacons = places, options, say, beacons
+    def __init__(self, places: Endpoints, options: LiveOptions, say: Say, *, accept_gap: bool = False) -> None:
+        self._places, self._options, self._say, self._accept_gap = places, options, say, accept_gap
         self._log = Log(places.bootstrap_servers, options.topic)
         self._tries: list[float] = []
         self._silent_since: float | None = None
-        self._look_at_partitions = 0.0
+        self._look_at_log = 0.0
+
+    def __enter__(self) -> Self:
+        lock = note_file(self._places.state_dir, self._options.group).with_suffix(".lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = lock.open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.seek(0)
+            raise LiveError(
+                f"group {self._options.group} is followed by another `horizon live`, pid {self._lock.read().strip()}; "
+                "stop that first, or start another --group"
+            ) from error
+        self._lock.truncate(0)
+        self._lock.write(f"{os.getpid()}\n")
+        self._lock.flush()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.close()
 
     @property
     def job_id(self) -> str:
         """Flink's id of the job as it runs now."""
         return self._note.job
 
-    def start(self, fresh: bool = False, savepoint: str | None = None) -> None:
-        """Follow the group's job if it runs, else go on from its newest snapshot, else start at its committed offsets.
+    def start(self, *, fresh: bool = False, savepoint: str | None = None) -> None:
+        """Follow the group's job if it runs, else go on from its newest snapshot, else read the log from its start.
 
-        `fresh` forgets the snapshots, `savepoint` (a URI) names one. LiveError when the job does not come up, or must
-        not be replaced by another; ResumeError when the snapshot or the options do not fit.
+        `fresh` reads the log from its start in any case, `savepoint` (a path or URI) names a snapshot. LiveError when
+        the job does not come up, or must not be replaced by another; ResumeError when the snapshot, the log or the
+        options do not fit.
         """
         note = read_note(self._places.state_dir, self._options.group)
-        state = self._state(note.job) if note is not None else LOST
-        if state not in (LOST, *ENDED) and note is not None:
+        running = self._running(note)
+        if running is not None:
             if fresh or savepoint:
                 raise LiveError(
-                    f"job {note.job} of group {self._options.group} is {state}; stop it (Ctrl-C where it runs), "
-                    "or start another --group"
+                    f"job {running} of group {self._options.group} runs; stop it (Ctrl-C where it is followed, or "
+                    "start `horizon live` without options and stop that), or start another --group"
                 )
-            check_shape(note, self._options.shape, runs=True)
-            self._note = note
-            self._say(f"job {note.job} of group {self._options.group} runs already")
-            self._options = replace(self._options, generation=note.generation)
-            if note.parallelism != self._options.parallelism:
-                self._move(f"parallelism {note.parallelism} -> {self._options.parallelism}")
-            return
-        if fresh or (note is None and savepoint is None):
-            generation = 0 if note is None else note.generation + 1
-            self._submit(
-                replace(self._options, generation=generation, savepoint=None), None, len(self._log.partitions())
-            )
-            return
-        known = note or GroupNote(
-            "", savepoint, 0, len(self._log.partitions()), self._options.parallelism, STATE_LAYOUT
-        )
-        self._note = replace(known, job="", origin=savepoint) if savepoint else known
-        self._resume()
+            self._follow(note, running)
+        elif savepoint:
+            self._resume(Snapshot(path_of(savepoint), time.time()), note)
+        elif fresh or note is None:
+            self._submit(None, self._log.earliest())
+        else:
+            self._resume(self._newest(note), note)
 
     def look(self) -> str:
-        """The job's state, after what it made necessary: follow a job that was moved by others, submit a lost one
-        again, move to new partitions. LiveError when the job cannot be kept up."""
-        self._follow_note()
+        """The job's state, after what it made necessary: submit a lost one again, move to new partitions.
+
+        LiveError when the job cannot be kept up, GapError when retention took what it was to read next.
+        """
         state = self._state(self._note.job)
         self._bear_silence(state)
         if state == "CANCELED":
             raise LiveError(f"job {self._note.job} was cancelled by somebody; `horizon live` goes on where it ended")
         if state in (LOST, *ENDED):
             self._submit_again(state)
-        elif state == "RUNNING" and time.monotonic() >= self._look_at_partitions:
-            self._look_at_partitions = time.monotonic() + _PARTITIONS_EVERY_S
-            count = len(self._log.partitions())
-            if count > self._note.partitions:
-                self._move(f"{self._options.topic} has {count} partitions, {self._note.partitions} of them are read")
+        elif state != SILENT and time.monotonic() >= self._look_at_log:
+            self._look_at_log = time.monotonic() + _LOOK_AT_LOG_S
+            self._hold_against_log(state)
         return state
 
     def stop(self) -> str:
-        """Stop with a savepoint and note it; its URI. LiveError when there is nothing to stop."""
-        self._follow_note()
+        """Stop with a savepoint and note it; its directory. LiveError when there is nothing to stop."""
         savepoint = self._job().stop((self._places.state_dir / "flink" / "savepoints").absolute())
-        self._keep(replace(self._note, origin=savepoint))
-        return savepoint
+        self._keep(replace(self._note, origin=noted_path(savepoint, self._places.state_dir)))
+        return str(savepoint)
 
-    def _follow_note(self) -> None:
-        """Another process may have moved the job."""
-        noted = read_note(self._places.state_dir, self._options.group)
-        if noted is not None and noted.job != self._note.job:
-            check_shape(noted, self._options.shape, runs=True)
-            self._say(f"job {self._note.job} was replaced by {noted.job}; following that")
-            self._note = noted
-            self._options = replace(self._options, generation=noted.generation, parallelism=noted.parallelism)
+    def _running(self, note: GroupNote | None) -> str | None:
+        """Flink's id of the group's job if it runs, also when whoever submitted it was killed before it had the id."""
+        if note is not None and note.job:
+            return note.job if self._asked(note.job) not in (LOST, *ENDED) else None
+        until_s = 0.0 if note is None else submitted_s(note.name) + _SUBMITTED_S
+        while True:
+            job = job_of(self._places.flink_rest, self._options.group)
+            if job is not None and not job.ended:
+                if note is None or not job.name.startswith(note.name):
+                    raise LiveError(
+                        f"job {job.job_id} of group {self._options.group} runs, and no note says what it reads; cancel "
+                        f"it on Flink's page at http://{self._places.flink_rest}, or start another --group"
+                    )
+                return job.job_id
+            if time.time() >= until_s:
+                return None
+            time.sleep(1.0)
+
+    def _follow(self, note: GroupNote | None, job_id: str) -> None:
+        assert note is not None
+        check_shape(note, self._options.shape, runs=True)
+        self._keep(replace(note, job=job_id))
+        self._say(f"job {job_id} of group {self._options.group} runs already")
+        if note.parallelism != self._options.parallelism:
+            self._move(f"parallelism {note.parallelism} -> {self._options.parallelism}")
+
+    def _hold_against_log(self, state: str) -> None:
+        count = len(self._log.partitions())
+        if count > self._note.partitions and state == "RUNNING":
+            self._move(f"{self._options.topic} has {count} partitions, {self._note.partitions} of them are read")
+            return
+        job = job_of(self._places.flink_rest, self._options.group)
+        if job is not None and _MISSED in (root_cause(self._places.flink_rest, job) or ""):
+            self._say(f"job {self._note.job} cannot read on: retention took what comes next")
+            self._job().cancel()
+            self._resume(self._newest(self._note), self._note)
 
     def _move(self, why: str) -> None:
         self._say(f"{why}: stopping job {self._note.job} with a savepoint, to go on with a new source")
         self.stop()
-        self._resume()
+        self._resume(self._newest(self._note), self._note)
 
     def _submit_again(self, state: str) -> None:
         now = time.monotonic()
@@ -147,61 +191,78 @@ class LiveGroup:
         self._say(f"job {self._note.job} is {state}; submitting it again in {wait_s:.0f} s")
         time.sleep(wait_s)
         with contextlib.suppress(LiveError, FlinkError):  # the next look finds the job as it is, and counts the tries
-            self._resume()
+            self._resume(self._newest(self._note), self._note)
 
-    def _resume(self) -> None:
-        """A job that goes on from the newest snapshot of the noted one; without any, from the committed offsets."""
-        note = self._note
-        snapshot = newest_snapshot(self._places.state_dir / "flink" / "checkpoints", note)
-        if snapshot is not None:
-            check_layout(snapshot, note, STATE_LAYOUT)
-            check_shape(note, self._options.shape, runs=False)
-        count = len(self._log.partitions())
-        options = replace(self._options, generation=note.generation, savepoint=snapshot.uri if snapshot else None)
-        if snapshot is None:
-            options = replace(options, generation=note.generation + 1)
-        elif (count, options.parallelism) != (note.partitions, note.parallelism):
-            options = replace(options, generation=note.generation + 1, new_source=True)
-            offsets = next_offsets(snapshot.uri, options.topic, note.partitions)
-            self._commit(self._log.earliest() | offsets)
-        self._submit(options, snapshot, count)
-        if options.new_source and self._beacons is not None:
-            self._beacons.send(everywhere=True)
-
-    def _submit(self, options: LiveOptions, snapshot: Snapshot | None, partitions: int) -> None:
-        origin = f"the offsets of group {options.group}"
-        if snapshot is not None:
-            origin = f"{snapshot.kind} {snapshot.uri}, {max(time.time() - snapshot.taken_s, 0):.0f} s old"
-        self._say(f"starting on Flink at http://{self._places.flink_rest} from {origin}")
-        job = start(self._places, options)
-        self._options = replace(options, new_source=False)
-        self._keep(
-            GroupNote(
-                job.job_id,
-                options.savepoint,
-                options.generation,
-                partitions,
-                options.parallelism,
-                STATE_LAYOUT,
-                options.shape,
+    def _newest(self, note: GroupNote) -> Snapshot | None:
+        """The newest snapshot; None when the job has not got as far as its first. ResumeError when all are gone."""
+        found = newest_snapshot(self._places.state_dir, note)
+        if found is None and note.origin is not None:
+            raise ResumeError(
+                f"the snapshots of job {note.name} are gone, the last known is {note.origin}; what was open in it can "
+                "only be made anew from the log: --fresh reads that from its start, and comes to the same results"
             )
-        )
-        self._say(f"job {job.job_id} runs on {partitions} partitions with parallelism {options.parallelism}")
+        return found
 
-    def _commit(self, offsets: dict[int, int]) -> None:
-        """Set the group's committed offsets; nobody else may read in it."""
-        topic, group = self._options.topic, self._options.group
-        wanted = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
-        admin = AdminClient({"bootstrap.servers": self._places.bootstrap_servers})
-        request = ConsumerGroupTopicPartitions(group, wanted)
+    def _resume(self, snapshot: Snapshot | None, note: GroupNote | None) -> None:
+        """A job that goes on from a snapshot, or without one from where the noted job began."""
+        if note is not None:
+            if snapshot is not None:
+                check_layout(snapshot, note, STATE_LAYOUT)
+            check_shape(note, self._options.shape, runs=False)
+            check_topic(note, self._options.topic, self._log.topic_id())
+        began = {} if note is None else {int(partition): offset for partition, offset in note.starts.items()}
+        wanted = began
+        if snapshot is not None:
+            read = next_offsets(snapshot.path, self._options.topic)
+            wanted = {p: began.get(p, 0) if offset < 0 else offset for p, offset in read.items()}
+        self._submit(snapshot, self._from_here(wanted))
+
+    def _from_here(self, wanted: Mapping[int, int]) -> dict[int, int]:
+        """Where to read on, partitions that were added among them; GapError when the log has that no more."""
+        first, end = self._log.earliest(), self._log.latest()
+        gaps = gaps_of(self._options.topic, dict.fromkeys(first, 0) | dict(wanted), first, end)
+        if gaps and not self._accept_gap:
+            raise GapError(self._options.topic, gaps)
+        note_gaps(self._places.state_dir, self._options.group, gaps)
+        for gap in gaps:
+            self._say(f"gap: {gap} is gone ({gap.why}), going on behind it")
+        return first | {p: max(offset, first[p]) for p, offset in wanted.items()}
+
+    def _submit(self, snapshot: Snapshot | None, starts: Mapping[int, int]) -> None:
+        origin = "the log's start" if snapshot is None else str(snapshot.path)
+        if snapshot is not None:
+            origin = f"{snapshot.kind} {snapshot.path}, {max(time.time() - snapshot.taken_s, 0):.0f} s old"
+        self._say(f"starting on Flink at http://{self._places.flink_rest} from {origin}")
+        options = replace(self._options, savepoint=None if snapshot is None else snapshot.path, starts=starts)
+        note = GroupNote(
+            name=job_name(options.group),
+            job="",
+            origin=None if snapshot is None else noted_path(snapshot.path, self._places.state_dir),
+            starts={str(partition): offset for partition, offset in starts.items()},
+            topic_id=self._log.topic_id(),
+            parallelism=options.parallelism,
+            layout=STATE_LAYOUT,
+            shape=options.shape,
+        )
+        with self._noted_before(note):
+            job = start(self._places, options, note.name)
+        self._keep(replace(note, job=job.job_id))
+        self._say(f"job {job.job_id} runs on {len(starts)} partitions with parallelism {options.parallelism}")
+
+    @contextlib.contextmanager
+    def _noted_before(self, note: GroupNote) -> Iterator[None]:
+        """Note a job while it is submitted: should we be killed, whoever comes next finds it by its name."""
+        state_dir, group = self._places.state_dir, self._options.group
+        before = read_note(state_dir, group)
+        write_note(state_dir, group, note)
         try:
-            done = admin.alter_consumer_group_offsets([request])[group].result().topic_partitions
-        except KafkaException as error:
-            raise LiveError(
-                f"cannot set the offsets of group {group}: {error}; does another consumer use it?"
-            ) from error
-        if failed := [place for place in done or () if place.error is not None]:
-            raise LiveError(f"cannot set the offsets of group {group} for {failed}")
+            yield
+        except BaseException:
+            if before is None:
+                note_file(state_dir, group).unlink()
+            else:
+                write_note(state_dir, group, before)
+            raise
 
     def _keep(self, note: GroupNote) -> None:
         self._note = note
@@ -210,11 +271,15 @@ class LiveGroup:
     def _job(self) -> LiveJob:
         return LiveJob(self._places.flink_rest, self._note.job)
 
-    def _state(self, job_id: str) -> str:
+    def _asked(self, job_id: str) -> str:
         try:
             return LiveJob(self._places.flink_rest, job_id).state()
         except UnknownJobError:
             return LOST
+
+    def _state(self, job_id: str) -> str:
+        try:
+            return self._asked(job_id)
         except FlinkError:
             return SILENT
 

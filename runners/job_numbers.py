@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -12,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 from pipelines.options import MarketDataConfig
 from runners import flink_rest
 from runners.flink_rest import FlinkJob
+from runners.gaps import read_gaps
 from runners.log import Log
 from runners.peek import PeekError, peek
 from runners.status import JobNumbers, PartitionNumbers
@@ -39,6 +41,7 @@ class Asked:
     group: str
     topic: str
     prefix: str
+    state_dir: Path  # where the group's notes lie
 
 
 def job_numbers(asked: Asked) -> JobNumbers:
@@ -60,6 +63,7 @@ def job_numbers(asked: Asked) -> JobNumbers:
         topic=asked.topic,
         now_ms=time.time_ns() // 1_000_000,
         partitions=partition_numbers(asked.bootstrap_servers, asked.topic, asked.group),
+        gaps=read_gaps(asked.state_dir, asked.group),
         rejects=_reject_count(asked),
         reasons=_newest_reasons(asked),
         **told,

@@ -1,7 +1,7 @@
 """The live job: submit the graph on Flink, watch it, stop it with a savepoint, resume it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +16,14 @@ from pipelines.outputs import Outputs, write
 from runners import artifacts
 from runners.flink import FlinkRun
 from runners.flink_rest import ENDED, ask
-from runners.resume import Shape
+from runners.log import Log
+from runners.resume import next_offsets
+from runners.run_note import Shape, shape_of, write_run
 from runners.stack import Endpoints
+from runners.stack.flink import flink_uri, path_of
 from runners.stack.own_jar import jar_name
-from schemas.units import US_PER_MS, US_PER_S
+from schemas.units import MS_PER_S
+from transforms.parquet_file import check_root
 from transforms.read_kafka import ReadKafka
 
 _SUBMIT_S: Final = 120.0
@@ -42,32 +46,17 @@ class LiveOptions:
     bundle_ms: int = 100
     checkpoint_ms: int = 5_000
     has_beacons: bool = True  # somebody writes them; else the wall clock moves silent partitions on
-    savepoint: str | None = None
-    # Of the source. A source of another generation than the savepoint's starts without state, at the committed offsets.
-    generation: int = 0
-    new_source: bool = False  # the savepoint is one of the generation before
-
-    @property
-    def source_label(self) -> str:
-        """Name of the source's step, by which Flink knows its state again."""
-        return f"ReadKafka{self.generation}"
+    savepoint: Path | None = None  # directory of the savepoint or checkpoint to go on from
+    starts: Mapping[int, int] | None = None  # partition -> first offset; None: the savepoint's, or the log's first
 
     @property
     def shape(self) -> Shape:
         """What the job gives depends on, by the options of `horizon live`, as JSON keeps it."""
-        config, cell = self.config, self.config.cell
-        return {
+        return shape_of(self.config) | {
             "--topic": self.topic,
             "--prefix": self.outputs.topic_prefix,
             "--out": self.outputs.files_root,
-            "--horizon-s": cell.horizon_us / US_PER_S,
-            "--grace-ms": cell.grace_us / US_PER_MS,
-            "--shards": cell.shards,
-            "--session-gap-s": config.session_gap_s,
-            "--any-price": sorted(config.limits.any_price_venues),
             "--beacons": self.has_beacons,
-            "slack in s": cell.slack_us / US_PER_S,
-            "intervals in s": list(config.intervals_s),
         }
 
     def consumer(self, bootstrap_servers: str) -> dict[str, str]:
@@ -75,7 +64,7 @@ class LiveOptions:
         return {
             "bootstrap.servers": bootstrap_servers,
             "group.id": self.group,
-            "auto.offset.reset": "earliest",
+            "auto.offset.reset": "none",  # records that retention took are missed, not passed over
             "enable.auto.commit": "false",
             # an answer as soon as there is a record; it costs the broker one for each produced batch (docs/facts.md)
             "fetch.min.bytes": "1",
@@ -95,8 +84,8 @@ class LiveJob:
         """Flink's word: RUNNING, RESTARTING, FAILED, FINISHED, CANCELED, ..."""
         return str(ask(self._rest, f"/jobs/{self.job_id}")["state"])
 
-    def stop(self, savepoints: Path) -> str:
-        """Take a savepoint below `savepoints` and end the job; the savepoint's path.
+    def stop(self, savepoints: Path) -> Path:
+        """Take a savepoint below `savepoints` and end the job; the savepoint's directory.
 
         Not Flink's own stop: that ends KafkaIO's source first, which then declares the end of time, and every cell and
         window closes *before* the savepoint is taken (docs/facts.md). What the job still writes between savepoint and
@@ -106,7 +95,7 @@ class LiveJob:
         none is there after two minutes; the job then runs on.
         """
         deadline = time.monotonic() + _STOP_S
-        body = {"target-directory": savepoints.as_uri(), "cancel-job": True}
+        body = {"target-directory": flink_uri(savepoints), "cancel-job": True}
         while True:
             if (state := self.state()) in ENDED:  # Flink would take the request and never answer
                 raise LiveError(f"job {self.job_id} is {state} already")
@@ -114,7 +103,7 @@ class LiveJob:
             operation = self._ended(f"/jobs/{self.job_id}/savepoints/{trigger}", deadline)
             if "location" in operation:
                 self._wait_ended()
-                return str(operation["location"])
+                return path_of(str(operation["location"]))
             if time.monotonic() > deadline:
                 cause = " ".join(operation["failure-cause"]["stack-trace"].splitlines()[:2])
                 raise LiveError(f"savepoint of job {self.job_id} failed: {cause}; look at the JobManager's log")
@@ -143,13 +132,36 @@ class LiveJob:
             time.sleep(0.2)
 
 
-def start(places: Endpoints, options: LiveOptions) -> LiveJob:
+def job_name(group: str) -> str:
+    """A name for a job that starts now; Flink lists it by that, and status finds it again (flink_rest.py)."""
+    return f"horizon-{group}-{time.time_ns() // 1_000_000}"
+
+
+def submitted_s(name: str) -> float:
+    """When a job of that name was submitted, seconds since the Unix epoch.
+
+    >>> submitted_s("horizon-live-1700000000500")
+    1700000000.5
+    """
+    return int(name.rpartition("-")[2]) / MS_PER_S
+
+
+def start(places: Endpoints, options: LiveOptions, name: str | None = None) -> LiveJob:
     """Submit the job and wait until Flink runs it. The job goes on when this process ends.
 
-    LiveError when the cluster lacks our jar, or the job does not run within two minutes.
+    Its source is a new one each time: KafkaIO's configuration and splits lie in a snapshot, so one that went on from
+    there would look for the brokers where they were, and never see new partitions. What it had read is taken over.
+
+    LiveError when the cluster lacks our jar, or the job does not run within two minutes; ResumeError when the snapshot
+    cannot be read.
     """
     _check_jar(places.flink_rest)
-    name = f"horizon-{options.group}-{time.time_ns() // 1_000_000}"
+    _prepare_root(options)
+    name = name or job_name(options.group)
+    log = Log(places.bootstrap_servers, options.topic)
+    starts = options.starts
+    if starts is None:
+        starts = log.earliest() if options.savepoint is None else next_offsets(options.savepoint, options.topic)
     flink = FlinkRun.on(
         places,
         name,
@@ -157,12 +169,12 @@ def start(places: Endpoints, options: LiveOptions) -> LiveJob:
         checkpoint_ms=options.checkpoint_ms,
         bundle_ms=options.bundle_ms,
         savepoint=options.savepoint,
-        new_source=options.new_source,
     )
     pipeline = beam.Pipeline(options=PipelineOptions(flink.flags()))
     consumer = options.consumer(places.bootstrap_servers)
-    source = ReadKafka(places.expansion_endpoint, options.topic, consumer, options.has_beacons)
-    raw = pipeline | options.source_label >> source
+    clocks_us = log.newest_before(starts)
+    source = ReadKafka(places.expansion_endpoint, options.topic, consumer, starts, clocks_us, options.has_beacons)
+    raw = pipeline | f"ReadKafka-{name}" >> source
     write(build(raw, options.config, options.outputs.files_root), options.outputs, options.config.cell.grace_us)
     result = pipeline.run()
     try:
@@ -184,6 +196,17 @@ def _check_jar(flink_rest: str) -> None:
             f"Flink at {flink_rest} runs without {wanted}, which KafkaIO's consumer needs; "
             "run `make setup`, then `horizon stack down` and `horizon stack up`"
         )
+
+
+def _prepare_root(options: LiveOptions) -> None:
+    """Refuse a directory that no file could be written to: the job would start, and fail with the first file."""
+    root = options.outputs.files_root
+    if root is not None:
+        try:
+            check_root(root)
+            write_run(Path(root), options.config)
+        except OSError as error:
+            raise LiveError(str(error)) from error
 
 
 @contextmanager

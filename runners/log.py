@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, cast
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.units import LOG_TIME_FROM_US, LOG_TIME_UNTIL_US, US_PER_MS
 from transforms.batches import Header
+from transforms.log_clock import NOTHING
 from transforms.read_offsets import Manifest, Stretch
 from transforms.time_index import TimeIndex
 
@@ -69,6 +70,16 @@ class Log:
         if found.error is not None:
             raise LogError(f"topic {self.topic}: {found.error.str()}; see `horizon topics plan`")
         return sorted(found.partitions)
+
+    def topic_id(self) -> str:
+        """What tells a topic from one of its name that was deleted before. KafkaException when no broker answers."""
+        asked = self._admin.describe_topics(TopicCollection([self.topic]), request_timeout=_TIMEOUT_S)
+        return str(asked[self.topic].result().topic_id)
+
+    def newest_before(self, offsets: Mapping[int, int]) -> dict[int, int]:
+        """The newest log time before an offset, us, of each partition that has one there."""
+        found = self._index.newest_before(self.topic, {p: offset for p, offset in offsets.items() if offset}, {})
+        return {partition: time_us for partition, time_us in found.items() if time_us != NOTHING}
 
     def earliest(self) -> dict[int, int]:
         """The first offset of each partition."""

@@ -11,6 +11,8 @@ from pipelines.market_data import build
 from pipelines.options import MarketDataConfig
 from pipelines.outputs import Outputs, write
 from runners import direct
+from runners.run_note import write_run
+from transforms.parquet_file import check_root
 from transforms.read_offsets import Manifest, ReadOffsets
 
 MANIFEST: Final = "manifest.json"
@@ -33,10 +35,14 @@ def replay(
     is known whatever happens. ReplayError when `out` holds another run's files.
     """
     config = config or MarketDataConfig()
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        check_root(str(out))
+    except OSError as error:
+        raise ReplayError(str(error)) from error
     if any(out.iterdir()):
         raise ReplayError(f"{out} is not empty: rows of another run would be united with this one's; name a new one")
     (out / MANIFEST).write_text(manifest.to_json())
+    write_run(out, config)
     pipeline = beam.Pipeline(options=PipelineOptions(flags or direct.FLAGS))
     raw = pipeline | "ReadOffsets" >> ReadOffsets(bootstrap_servers, manifest)
     write(build(raw, config, str(out)), Outputs(files_root=str(out)), config.cell.grace_us)

@@ -1,14 +1,18 @@
 """Where a group goes on: the note of its newest job, that job's newest snapshot, and the offsets in a snapshot."""
 
 import json
+import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlparse
+from typing import Any, Final
 
-_METADATA = "_metadata"  # Flink writes it last: a snapshot without it is not whole
+from runners import artifacts
+from runners.run_note import Shape
+from runners.stack import own_jar
+from runners.stack.java import runtime
 
-Shape = dict[str, Any]  # name of an option -> its value; LiveOptions.shape
+_METADATA: Final = "_metadata"  # Flink writes it last: a snapshot without it is not whole
+_READ_S: Final = 60.0
 
 
 class ResumeError(RuntimeError):
@@ -17,33 +21,44 @@ class ResumeError(RuntimeError):
 
 @dataclass(frozen=True)
 class GroupNote:
-    """What is kept of a group between its jobs, in STATE/groups/<group>.json."""
+    """What is kept of a group between its jobs, in STATE/groups/<group>.json; written before a job is submitted."""
 
-    job: str  # Flink's id of the newest job
-    origin: str | None  # URI of the snapshot it started from or was stopped with
-    generation: int  # of the source, see LiveOptions
-    partitions: int  # of the topic, which that generation reads
+    name: str  # of the newest job, as Flink lists it
+    job: str  # Flink's id of it; empty until it runs
+    origin: str | None  # directory of the snapshot it started from or was stopped with, below STATE or absolute
+    starts: dict[str, int]  # partition -> the offset at which it began to read
+    topic_id: str
     parallelism: int
-    layout: int = 1  # of the job's state, see STATE_LAYOUT; notes from before there was one do not say
-    shape: Shape | None = None  # options that shape what it gives; notes from before there were any do not say
+    layout: int  # of the job's state, see STATE_LAYOUT
+    shape: Shape  # options that shape what it gives
+
+    @property
+    def partitions(self) -> int:
+        """How many the job reads."""
+        return len(self.starts)
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """A savepoint or a checkpoint that is whole."""
 
-    uri: str
+    path: Path
     taken_s: float  # seconds since the Unix epoch
 
     @property
     def kind(self) -> str:
         """checkpoint or savepoint, by Flink's own names."""
-        return "checkpoint" if self.uri.rpartition("/")[2].startswith("chk-") else "savepoint"
+        return "checkpoint" if self.path.name.startswith("chk-") else "savepoint"
+
+
+def note_file(state_dir: Path, group: str) -> Path:
+    """Where a group's note lies."""
+    return state_dir / "groups" / f"{group}.json"
 
 
 def read_note(state_dir: Path, group: str) -> GroupNote | None:
     """The group's note; None when it never ran here. ResumeError when it cannot be read."""
-    file = _note_file(state_dir, group)
+    file = note_file(state_dir, group)
     try:
         return GroupNote(**json.loads(file.read_text()))
     except FileNotFoundError:
@@ -56,22 +71,25 @@ def read_note(state_dir: Path, group: str) -> GroupNote | None:
 
 def write_note(state_dir: Path, group: str, note: GroupNote) -> None:
     """Write the note whole or not at all."""
-    file = _note_file(state_dir, group)
+    file = note_file(state_dir, group)
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_suffix(".new")
     beside.write_text(json.dumps(asdict(note), indent=1))
     beside.replace(file)
 
 
-def _note_file(state_dir: Path, group: str) -> Path:
-    return state_dir / "groups" / f"{group}.json"
+def noted_path(snapshot: Path, state_dir: Path) -> str:
+    """A snapshot's directory as a note keeps it, so that a state directory may be moved."""
+    root = state_dir.absolute()
+    return str(snapshot.relative_to(root)) if snapshot.is_relative_to(root) else str(snapshot)
 
 
-def newest_snapshot(checkpoints: Path, note: GroupNote) -> Snapshot | None:
-    """The newest of what the noted job started from, was stopped with, and its own checkpoints below `checkpoints`."""
-    places = [Path(urlparse(note.origin).path)] if note.origin else []
-    places += (checkpoints / note.job).glob("chk-*")
-    found = [Snapshot(place.as_uri(), (place / _METADATA).stat().st_mtime) for place in places if is_whole(place)]
+def newest_snapshot(state_dir: Path, note: GroupNote) -> Snapshot | None:
+    """The newest of what the noted job started from, was stopped with, and its own checkpoints."""
+    places = [state_dir.absolute() / note.origin] if note.origin else []
+    if note.job:
+        places += (state_dir.absolute() / "flink" / "checkpoints" / note.job).glob("chk-*")
+    found = [Snapshot(place, (place / _METADATA).stat().st_mtime) for place in places if is_whole(place)]
     return max(found, key=lambda snapshot: snapshot.taken_s, default=None)
 
 
@@ -79,8 +97,17 @@ def check_layout(snapshot: Snapshot, note: GroupNote, layout: int) -> None:
     """ResumeError when the snapshot's state is of another layout than this code's: it would be misread."""
     if note.layout != layout:
         raise ResumeError(
-            f"{snapshot.kind} {snapshot.uri} holds state of layout {note.layout}, this version reads layout {layout}; "
+            f"{snapshot.kind} {snapshot.path} holds state of layout {note.layout}, this version reads layout {layout}; "
             "go on with the version that took it, or start --fresh (or another --group) with this one"
+        )
+
+
+def check_topic(note: GroupNote, topic: str, topic_id: str) -> None:
+    """ResumeError when the topic was deleted and made anew: an offset then names another record."""
+    if note.topic_id != topic_id:
+        raise ResumeError(
+            f"topic {topic} was made anew since job {note.name} read it (id {note.topic_id} then, {topic_id} now), so "
+            "what it had read, and what is open of it, is gone from the log; --fresh reads the new one from its start"
         )
 
 
@@ -88,26 +115,24 @@ def check_shape(note: GroupNote, asked: Shape, *, runs: bool) -> None:
     """ResumeError when options that shape what comes out are others than the noted job's.
 
     Its open windows were folded by the old ones: with other shards an instrument's records would lie in two of them, in
-    two rows and files of one bar. Sessions may be turned on or off by a resume, venues of any price be named, and files
-    go elsewhere when their directory did; a job that runs takes nothing.
+    two rows and files of one bar. Sessions may be turned on or off by a resume, beacons too, venues of any price be
+    named, and files go elsewhere when their directory did; a job that runs takes nothing.
     """
-    if note.shape is None:
-        return
     other = {name: (was, asked[name]) for name, was in note.shape.items() if name in asked and was != asked[name]}
     if not runs:
         other = {name: values for name, values in other.items() if not _may_change(name, *values)}
     if other:
         said = ", ".join(f"{name} was {was}, now {now}" for name, (was, now) in other.items())
-        way = "stop it first" if runs else "start --fresh (its open windows are lost) or another --group"
+        way = "stop it first" if runs else "start --fresh (it reads the log from its start) or another --group"
         raise ResumeError(
-            f"job {note.job} {'runs' if runs else 'ran'} with other options: {said}; name its own, or {way}"
+            f"job {note.name} {'runs' if runs else 'ran'} with other options: {said}; name its own, or {way}"
         )
 
 
 def _may_change(name: str, was: Any, now: Any) -> bool:
     if name == "--session-gap-s":
         return was is None or now is None
-    return name == "--any-price" or (name == "--out" and was is not None and not Path(was).exists())
+    return name in ("--any-price", "--beacons") or (name == "--out" and was is not None and not Path(was).exists())
 
 
 def is_whole(snapshot: Path) -> bool:
@@ -115,28 +140,42 @@ def is_whole(snapshot: Path) -> bool:
     return (snapshot / _METADATA).exists()
 
 
-def next_offsets(snapshot_uri: str, topic: str, partitions: int) -> dict[int, int]:
-    """The offset that KafkaIO would read next in each partition, as the snapshot has it.
+def next_offsets(snapshot: Path, topic: str) -> dict[int, int]:
+    """The offset that KafkaIO would read next in each partition, as the snapshot has it; -1 where it never read.
 
-    KafkaIO keeps an Avro record a partition (next offset, partition, topic, watermark in ms; numbers and the topic's
-    length as varints), which Flink puts into the snapshot's metadata. An encoding that only the pinned versions
-    promise: so each partition must be found exactly once. ResumeError otherwise.
+    ResumeError when the snapshot cannot be read, or has not one offset for each partition from 0 on.
     """
-    data = (Path(urlparse(snapshot_uri).path) / _METADATA).read_bytes()
-    name = _zigzag(len(topic.encode())) + topic.encode()
-    found: dict[int, list[int]] = {}
-    at = data.find(name)
-    while at >= 0:
-        partition, start = _zigzag_before(data, at)
-        offset, start = _zigzag_before(data, start)
-        found.setdefault(partition, []).append(offset)
-        at = data.find(name, at + 1)
-    if sorted(found) != list(range(partitions)) or any(len(offsets) != 1 for offsets in found.values()):
+    lock, cache_dir = artifacts.read_lock(), artifacts.default_cache_dir()
+    jars = [own_jar.jar(lock, cache_dir), *artifacts.classpath(lock, "beam-flink", cache_dir)]
+    command = [runtime(), "-cp", ":".join(map(str, jars)), "horizon.SavedState", str(snapshot.absolute())]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=_READ_S, check=False)
+    if told.returncode:
+        raise ResumeError(f"{snapshot} cannot be read: {' '.join(told.stderr.split())[-500:]}")
+    found = places_in([bytes.fromhex(line) for line in told.stdout.split()], topic)
+    if sorted(found) != list(range(len(found))) or not found or any(len(offsets) != 1 for offsets in found.values()):
         raise ResumeError(
-            f"{snapshot_uri} has these offsets of {topic}: {found}, not one for each of 0 to {partitions - 1}; "
-            "is Flink or Beam of another version? A new group reads the topic from its start: --group"
+            f"{snapshot} has these offsets of {topic}: {found}, not one for each partition; "
+            "is it of another topic, or Flink or Beam of another version? --fresh reads the topic from its start"
         )
     return {partition: offsets[0] for partition, offsets in sorted(found.items())}
+
+
+def places_in(states: list[bytes], topic: str) -> dict[int, list[int]]:
+    """Partition -> next offsets, of the states of all tasks of a source.
+
+    KafkaIO keeps an Avro record a partition: next offset, partition, topic, watermark in ms, where numbers and the
+    topic's length are varints. An encoding that only the pinned versions promise, so who asks counts what is found.
+    """
+    name = _zigzag(len(topic.encode())) + topic.encode()
+    found: dict[int, list[int]] = {}
+    for data in states:
+        at = data.find(name)
+        while at >= 0:
+            partition, start = _zigzag_before(data, at)
+            offset, start = _zigzag_before(data, start)
+            found.setdefault(partition, []).append(offset)
+            at = data.find(name, at + 1)
+    return found
 
 
 def _zigzag(number: int) -> bytes:

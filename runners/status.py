@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from runners.flink_rest import STARTING, Checkpoints
+from runners.gaps import Gap
 from schemas.units import MS_PER_S
 
 Level = Literal["ok", "warning", "failed"]
@@ -54,6 +55,7 @@ class JobNumbers:
     read_per_s: float = 0.0  # records that come onto the input topic
     unique_per_s: float = 0.0
     bars_per_s: float = 0.0
+    gaps: Sequence[Gap] = ()  # records that the group went on behind, for retention had taken them
     rejects: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)  # of the newest rejects
 
@@ -93,7 +95,7 @@ def diagnose(numbers: JobNumbers) -> list[Finding]:
         return [Finding("warning", f"job {numbers.job_id} is starting, nothing comes out yet", "ask again")]
     if numbers.state != "RUNNING":
         return [_not_running(numbers)]
-    return [*_clock(numbers), *checkpoint_findings(numbers)]
+    return [*_clock(numbers), *checkpoint_findings(numbers), *_missed(numbers)]
 
 
 def holding_back(numbers: JobNumbers) -> list[PartitionNumbers]:
@@ -117,6 +119,11 @@ def _not_running(numbers: JobNumbers) -> Finding:
     restarts = "" if numbers.restarts is None else f" after {numbers.restarts} restarts"
     said = f"job {numbers.job_id} is {numbers.state}{restarts}, nothing comes out{cause}"
     return Finding("failed", said, "see the logs of the JobManager and the workers; Flink's page shows the exceptions")
+
+
+def _missed(numbers: JobNumbers) -> list[Finding]:
+    said = "; ".join(f"{gap}, taken by {gap.why}" for gap in numbers.gaps)
+    return [Finding("warning", f"never read: {said}", "bars and files around it lack it for good")] if said else []
 
 
 def _clock(numbers: JobNumbers) -> list[Finding]:

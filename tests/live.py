@@ -152,7 +152,14 @@ def asked(stack: Endpoints, of: LiveOptions) -> Asked:
     """The question that `horizon status` asks of that job."""
     group, topic, prefix = of.group, of.topic, of.outputs.topic_prefix
     servers, rest = stack.bootstrap_servers, stack.flink_rest
-    return Asked(bootstrap_servers=servers, flink_rest=rest, group=group, topic=topic, prefix=prefix)
+    return Asked(
+        bootstrap_servers=servers,
+        flink_rest=rest,
+        group=group,
+        topic=topic,
+        prefix=prefix,
+        state_dir=stack.state_dir,
+    )
 
 
 def findings(stack: Endpoints, of: LiveOptions) -> list[str]:

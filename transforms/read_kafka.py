@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 import apache_beam as beam
 from apache_beam.transforms.external import ExternalTransform, NamedTupleBasedPayloadBuilder
 
+from schemas.units import US_PER_MS
 from transforms.batches import RawBatch
 from transforms.blocks import INTERCEPTOR
 from transforms.kafka_record import KafkaRecordBytes, parse_chunk
@@ -21,6 +22,8 @@ class _Asked(NamedTuple):
 
     topic: str
     consumer: Mapping[str, str]
+    starts: Mapping[str, int]
+    clocks_ms: Mapping[str, int]
     max_drift_ms: int
     has_beacons: bool
 
@@ -40,9 +43,10 @@ class _JarsAreThere:
 
 
 class ReadKafka(beam.PTransform):
-    """Read a topic without end, from the group's offsets or a savepoint.
+    """Read a topic without end, from given offsets.
 
-    In:     nothing (a pipeline's begin).
+    In:     nothing (a pipeline's begin). starts: partition -> the offset of the first record to read, 0 for one that is
+            not in it; clocks_us: partition -> the newest log time before that, where there is one.
     Out:    RawBatch of what came at once, at most a bundle or about 1 MB; event time and watermark are the log's clock,
             that of the slowest partition. Unless `has_beacons` (somebody writes them to silent partitions) the clock of
             a partition that was read to its end goes on with the wall clock.
@@ -51,14 +55,24 @@ class ReadKafka(beam.PTransform):
     Source: docs/specs/market_data.md, step 1.
     """
 
-    def __init__(self, expansion_service: str, topic: str, consumer: dict[str, str], has_beacons: bool = True) -> None:
+    def __init__(
+        self,
+        expansion_service: str,
+        topic: str,
+        consumer: dict[str, str],
+        starts: Mapping[int, int],
+        clocks_us: Mapping[int, int],
+        has_beacons: bool = True,
+    ) -> None:
         super().__init__()
         self._expansion_service, self._topic, self._has_beacons = expansion_service, topic, has_beacons
+        self._starts = {str(partition): offset for partition, offset in starts.items()}
+        self._clocks_ms = {str(partition): clock_us // US_PER_MS for partition, clock_us in clocks_us.items()}
         # a record of KafkaIO's is then a block: its cost for each is paid once a partition and poll
         self._consumer = consumer | {"interceptor.classes": INTERCEPTOR}
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[RawBatch]:
-        asked = _Asked(self._topic, self._consumer, _MAX_DRIFT_MS, self._has_beacons)
+        asked = _Asked(self._topic, self._consumer, self._starts, self._clocks_ms, _MAX_DRIFT_MS, self._has_beacons)
         return (
             begin
             | "KafkaIO"

@@ -9,13 +9,12 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pipelines.options import ConfigError
+from pipelines.options import MarketDataConfig
 from runners.commands.connection import AsJson, fail
-from runners.commands.live import market_config
 from runners.compare import CompareError, Verdict, compare
 from runners.replay import ReplayError, manifest_of
+from runners.run_note import RunNoteError, differing, read_run
 from schemas.units import US_PER_S
-from transforms.cell_config import CellConfig
 
 EPILOG = """Example:
 
@@ -26,33 +25,39 @@ horizon compare .horizon/data/live again
 def compare_command(
     live: Annotated[Path, typer.Argument(help="Directory of the live run's files.")],
     replay: Annotated[Path, typer.Argument(help="Directory of a replay.")],
-    grace_ms: Annotated[float, typer.Option(help="As both runs had it: which bars are final depends on it.")] = 500,
-    horizon_s: Annotated[float, typer.Option(help="As both runs had it: what a cut replay holds depends on it.")] = 120,
-    session_gap_s: Annotated[int | None, typer.Option(help="As both runs had it; default: no sessions.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Hold a live run against a replay: unique events, final bars and stats, late events and rejects, value for value.
 
     Compared is what the replay's manifest covers, and of that what holds only records that the replay read: where it
     begins within the log, event times from 5 s after the newest log time there; where the live run read on behind its
-    end, those that end by horizon + 30 s before the newest log time there. The output says which. Exit code 0 when all
-    is equal, 1 with the first difference of each kind otherwise, 2 when there was nothing to compare.
+    end, those that end by horizon + 30 s before the newest log time there. The output says which. The options of both
+    runs are in their run.json. Exit code 0 when all is equal, 1 with the first difference of each kind otherwise, 2
+    when there was nothing to compare.
     """
     for directory, command in ((live, "horizon live"), (replay, "horizon replay")):
         if not directory.is_dir():
             fail(escape(f"{directory} is no directory; name the one that `{command}` wrote its files to"), 2)
     try:
-        config = market_config(horizon_s, grace_ms, CellConfig.shards, session_gap_s)
+        manifest, config = manifest_of(replay), _options_of_both(live, replay)
         settled_us = config.cell.horizon_us + config.cell.slack_us
-        manifest = manifest_of(replay)
         verdicts = compare(live, replay, manifest, config.cell.grace_us, *config.sessions, settled_us=settled_us)
-    except (ReplayError, CompareError, ConfigError) as error:
+    except (ReplayError, CompareError, RunNoteError) as error:
         fail(error, 2)
     report(verdicts, as_json)
     if not any(verdict.live_rows for verdict in verdicts):
         fail("nothing to compare: neither directory holds rows that the manifest covers", 2)
     if not all(verdict.equal for verdict in verdicts):
         raise typer.Exit(1)
+
+
+def _options_of_both(live: Path, replay: Path) -> MarketDataConfig:
+    """The options of both runs. CompareError where they differ: so would the results."""
+    config, other = read_run(live), read_run(replay)
+    if found := differing(config, other):
+        said = ", ".join(f"{name} was {one} live and {two} in the replay" for name, (one, two) in found.items())
+        raise CompareError(f"the runs had other options: {said}; replay with those of the live run")
+    return config
 
 
 def report(verdicts: list[Verdict], as_json: bool) -> None:

@@ -84,7 +84,7 @@ def _run(places: Endpoints, root: Path, data: Path | None, events: int, rate: fl
     config = MarketDataConfig()
     outputs = Outputs(files_root=str(root / "live"), bootstrap_servers=places.bootstrap_servers)
     watch = Watch(places.bootstrap_servers, TOPIC, outputs.topic_prefix, config.intervals_s)
-    job = LiveGroup(places, LiveOptions(topic=TOPIC, group="demo", outputs=outputs, config=config), _say, None)
+    job = LiveGroup(places, LiveOptions(topic=TOPIC, group="demo", outputs=outputs, config=config), _say)
     job.start(fresh=True)
     _say("the live job runs; publishing")
     bars = NewestBars(places.bootstrap_servers, "md.bars.1s")

@@ -29,9 +29,11 @@ horizon live                                        (until Ctrl-C, then a savepo
 
 horizon live --out bars-and-events
 
-horizon live --parallelism 2                        (moves a running job to two slots)
+horizon live --parallelism 2                        (moves the group's job to two slots)
 
-horizon live --fresh --group second-opinion         (own group: from the topic's start)
+horizon live --group second-opinion                 (own group: from the topic's start)
+
+horizon live --fresh                                (all anew from the log, which comes to the same)
 """
 
 _LOOK_S = 1.0
@@ -61,19 +63,25 @@ def live(
         bool,
         typer.Option(help="Write beacons to silent partitions; without them the wall clock moves those on."),
     ] = True,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start without the group's snapshots.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Read the topic from its start, without the group's snapshots.")
+    ] = False,
     savepoint: Annotated[
-        str | None, typer.Option(help="Go on from this savepoint or checkpoint (a URI) instead of the newest.")
+        str | None, typer.Option(help="Go on from this savepoint or checkpoint (path or URI) instead of the newest.")
     ] = None,
+    accept_gap: Annotated[
+        bool, typer.Option("--accept-gap", help="Go on behind records that retention took before they were read.")
+    ] = False,
     state_dir: StateDir = Path(".horizon"),
 ) -> None:
     """Run the live job: events from the topic, unique events, bars, late and refused ones to topics and Parquet.
 
-    Follows the group's job if it runs already, else goes on from its newest savepoint or checkpoint, else from its
-    committed offsets, else from the topic's start, and says which. A job that is lost is submitted again; one whose
-    topic got more partitions, or that shall have another --parallelism, is moved by way of a savepoint. Ctrl-C stops
-    it with a savepoint, so that the next `horizon live` goes on where this one ended. State in Flink is about
-    32 bytes an event for the horizon: 100,000/s and 120 s are 380 MB.
+    Follows the group's job if it runs already, else goes on from its newest savepoint or checkpoint, else reads the
+    topic from its start, and says which. A job that is lost is submitted again; one whose topic got more partitions, or
+    that shall have another --parallelism, is moved by way of a savepoint. When retention took what was to be read next,
+    or the topic was made anew, nothing is passed over in silence: the command says so and ends. Ctrl-C stops the job
+    with a savepoint, so that the next `horizon live` goes on where this one ended. State in Flink is about 32 bytes an
+    event for the horizon: 100,000/s and 120 s are 380 MB.
     """
     try:
         places = endpoints(state_dir)
@@ -92,13 +100,17 @@ def live(
             bundle_ms=bundle_ms,
             has_beacons=beacons,
         )
-        written = Beacons(places.bootstrap_servers, topic, config.cell.horizon_us) if beacons else None
-        job = LiveGroup(places, options, lambda text: stderr.print(text, highlight=False, soft_wrap=True), written)
-        with stop_on_signal() as stop, written or nullcontext():
-            job.start(fresh, savepoint)
+        written = Beacons(places.bootstrap_servers, topic, config.cell.horizon_us, _say) if beacons else None
+        job = LiveGroup(places, options, _say, accept_gap=accept_gap)
+        with stop_on_signal() as stop, job, written or nullcontext():
+            job.start(fresh=fresh, savepoint=savepoint)
             _run(job, places, options, stop.wait, duration)
     except (StackError, LiveError, FlinkError, ResumeError, LogError, ConfigError) as error:
         fail(error)
+
+
+def _say(text: str) -> None:
+    stderr.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def market_config(

@@ -54,6 +54,7 @@ def status(
             group=group,
             topic=topic,
             prefix=prefix,
+            state_dir=places.state_dir,
         )
         findings = _show(job_numbers(asked), as_json)
         with stop_on_signal() as stop:

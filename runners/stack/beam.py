@@ -31,11 +31,10 @@ def tiny_jar(root: Path) -> Path:
 
 
 def expansion_spec(port: int, classpath: tuple[Path, ...], root: Path) -> ProcessSpec:
-    """The expansion service, which turns ReadFromKafka into KafkaIO's Java steps."""
+    """The expansion service, which turns ReadKafka into KafkaIO's Java steps."""
     command = Jvm(classpath, SERVICE_HEAP_MB, root, flags=_SERVICE_FLAGS).command(
-        "org.apache.beam.sdk.expansion.service.ExpansionService",
+        "horizon.Expansion",
         str(port),
-        "--javaClassLookupAllowlistFile=*",
         "--defaultEnvironmentType=EMBEDDED",  # KafkaIO's steps run inside the TaskManager's own JVM
         "--experiments=use_deprecated_read",  # counts only here, not among a pipeline's options
     )
@@ -51,9 +50,10 @@ def jobserver_spec(ports: Ports, master: str, conf_dir: Path, classpath: tuple[P
         f"--job-port={ports.job}",
         f"--artifact-port={ports.artifact}",
         "--expansion-port=-1",
-        f"--artifacts-dir={root / 'artifacts'}",
         f"--flink-master={master}",
-        f"--flink-conf-dir={conf_dir}",
+        # in two words, for its parser takes no blank behind a "="
+        *("--artifacts-dir", str(root / "artifacts")),
+        *("--flink-conf-dir", str(conf_dir)),
     )
     return ProcessSpec("jobserver", command)
 

@@ -8,9 +8,10 @@ import runners
 from runners import artifacts
 from runners.stack import beam, flink, kafka, own_jar
 from runners.stack.endpoints import Blueprint, Endpoints, StackError
-from runners.stack.ports import free_ports
+from runners.stack.ports import kept_ports
 from runners.stack.process import ProcessSpec
 
+_PORTS = ("flink rpc", "flink rest", "expansion", "job", "artifact", "workers")
 IMPORT_ROOT = Path(runners.__file__).resolve().parent.parent  # the checkout, importable on the workers
 
 
@@ -47,10 +48,12 @@ def draw(state_dir: Path, size: Size, cache_dir: Path) -> Drawing:
     kafka_jars = artifacts.classpath(lock, "kafka", cache_dir)
     # ours everywhere: the job server too makes a consumer, to find the partitions
     flink_jars = (own_jar.jar(lock, cache_dir), *artifacts.classpath(lock, "beam-flink", cache_dir))
-    ports = iter(free_ports(6 + 2 * size.brokers))
-    cluster = flink.Cluster(next(ports), next(ports), size.slots, state_dir / "flink")
-    services = beam.Ports(next(ports), next(ports), next(ports), next(ports))
-    brokers = tuple(kafka.Broker(node, next(ports), next(ports)) for node in range(1, size.brokers + 1))
+    nodes = range(1, size.brokers + 1)
+    names = [f"kafka-{node}{what}" for node in nodes for what in ("", " controller")]
+    port = kept_ports(state_dir / "ports.json", [*_PORTS, *names])
+    cluster = flink.Cluster(port["flink rpc"], port["flink rest"], size.slots, state_dir / "flink")
+    services = beam.Ports(port["expansion"], port["job"], port["artifact"], port["workers"])
+    brokers = tuple(kafka.Broker(node, port[f"kafka-{node}"], port[f"kafka-{node} controller"]) for node in nodes)
     flink.write_config(cluster)
     formats, broker_specs = _kafka(state_dir / "kafka", brokers, kafka_jars)
     places = _endpoints(state_dir, cluster, services, brokers)

@@ -1,5 +1,6 @@
 """A Flink cluster by hand: one JobManager and TaskManagers, without Flink's shell scripts."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,20 @@ class Cluster:
         return self.root / "conf"
 
 
+def flink_uri(path: Path) -> str:
+    """A path as Flink's own class for paths takes it: as it is. What Path.as_uri escapes it would look for as such."""
+    return f"file://{path.absolute()}"
+
+
+def path_of(uri: str) -> Path:
+    """The inverse of flink_uri, in each form that Flink gives it back.
+
+    >>> path_of("file:/my state/savepoint-1"), path_of("file:///a%20b")
+    (PosixPath('/my state/savepoint-1'), PosixPath('/a%20b'))
+    """
+    return Path("/" + uri.removeprefix("file:").lstrip("/"))
+
+
 def config(cluster: Cluster) -> dict[str, object]:
     """Flink's settings, in Flink's names and units."""
     root = cluster.root
@@ -78,9 +93,9 @@ def config(cluster: Cluster) -> dict[str, object]:
         "classloader.resolve-order": "parent-first",  # the jars are on the cluster's own class path
         "execution.buffer-timeout": "5ms",  # 100 ms by default, and that at every shuffle
         "state.backend.type": "hashmap",
-        "state.checkpoints.dir": (root / "checkpoints").as_uri(),
+        "state.checkpoints.dir": flink_uri(root / "checkpoints"),
         "state.checkpoints.num-retained": RETAINED_CHECKPOINTS,
-        "state.savepoints.dir": (root / "savepoints").as_uri(),
+        "state.savepoints.dir": flink_uri(root / "savepoints"),
         "io.tmp.dirs": root / "tmp",
     }
 
@@ -89,8 +104,9 @@ def write_config(cluster: Cluster) -> None:
     """Write config.yaml and make the directories that it names."""
     for name in ("conf", "tmp", "checkpoints", "savepoints"):
         (cluster.root / name).mkdir(parents=True, exist_ok=True)
-    text = "".join(f"{key}: {value}\n" for key, value in config(cluster).items())
-    (cluster.conf_dir / "config.yaml").write_text(text)
+    # JSON's strings are YAML's too, whatever a path is made of
+    text = "".join(f"{key}: {json.dumps(str(value), ensure_ascii=False)}\n" for key, value in config(cluster).items())
+    (cluster.conf_dir / "config.yaml").write_text(text, "utf-8")
 
 
 def jobmanager_spec(cluster: Cluster, classpath: tuple[Path, ...]) -> ProcessSpec:

@@ -69,7 +69,13 @@ def server_properties(broker: Broker, cluster: tuple[Broker, ...], data_dir: Pat
         "num.io.threads": 4,
         "log.cleaner.dedupe.buffer.size": 32 * 1024 * 1024,
     }
-    return "".join(f"{key}={value}\n" for key, value in settings.items())
+    return "".join(f"{key}={_escaped(str(value))}\n" for key, value in settings.items())
+
+
+def _escaped(text: str) -> str:
+    """For a properties file, which Java reads as Latin-1 with escapes."""
+    units = memoryview(text.encode("utf-16-le")).cast("H")
+    return "".join(chr(unit) if 32 <= unit < 127 and unit != ord("\\") else f"\\u{unit:04x}" for unit in units)
 
 
 def jvm(classpath: tuple[Path, ...], temp_dir: Path) -> Jvm:

@@ -151,7 +151,10 @@ class LocalStack:
             raise StackError(
                 f"{prepare.name} still runs after {FORMAT_TIMEOUT_S:.0f} s; is the disk full or very slow?"
             )
+        failed = process.exit_code(preparing)
         process.stop([preparing], self.state_dir)
+        if failed:
+            raise StackError(f"{prepare.name} failed; {ready.log_tail(self.state_dir, prepare.name)}")
         process.spawn(serve, self.state_dir)
 
 

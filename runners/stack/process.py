@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -19,11 +20,14 @@ from typing import IO, Literal
 POLL_S = 0.05
 STOP_GRACE_S = 10.0
 _GROUP_GONE_S = 5.0
+_TOKEN = "HORIZON_PROCESS_TOKEN"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 # "run": started again when it dies. "stop": somebody ends it. "given up": died too often, and stays dead.
 Intent = Literal["run", "stop", "given up"]
 
 _children: dict[int, subprocess.Popen[bytes]] = {}  # ours, kept so that the dead are reaped
+_ended: dict[int, int] = {}  # exit codes of those
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,11 @@ class ProcessSpec:
 
 @dataclass(frozen=True)
 class Running:
-    """A started process. `born` is the kernel's start time, for pids are used again; `restarted` is UTC, ISO 8601."""
+    """A started process. `born` is the kernel's start time, for pids are used again; `restarted` is UTC, ISO 8601.
+
+    `token` is in its environment, and in that of all that it starts: so what a dead one left behind is told from a
+    stranger's group that has got its number.
+    """
 
     name: str
     pid: int
@@ -45,13 +53,15 @@ class Running:
     intent: Intent = "run"
     restarts: int = 0
     restarted: str | None = None
+    token: str = ""
 
 
 def born(pid: int) -> str | None:
-    """The start time of a living process in the kernel's own words; None when it is dead or a zombie."""
+    """When a living process was started, in the kernel's own words, and since which boot; None: dead or a zombie."""
     child = _children.get(pid)
     if child is not None and child.poll() is not None:
         del _children[pid]
+        _ended[pid] = child.returncode
         return None
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
@@ -59,10 +69,15 @@ def born(pid: int) -> str | None:
             fields = stat.read_text().rpartition(")")[2].split()  # the name before it may hold blanks
         except (FileNotFoundError, ProcessLookupError):
             return None
-        return None if fields[0] in "ZX" else fields[19]
+        return None if fields[0] in "ZX" else f"{fields[19]} of boot {_BOOT_ID.read_text().strip()}"
     listed = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     state, _, started = listed.stdout.strip().partition(" ")
     return None if not state or state.startswith("Z") else started.strip()
+
+
+def exit_code(process: Running) -> int | None:
+    """What a child of ours ended with; None: it lives, or is not ours."""
+    return None if is_alive(process) else _ended.get(process.pid)
 
 
 def is_alive(process: Running) -> bool:
@@ -86,10 +101,12 @@ def spawn_listener(spec: ProcessSpec, state_dir: Path, pass_fds: Sequence[int]) 
 def _spawn(spec: ProcessSpec, state_dir: Path, stdin: int, pass_fds: Sequence[int]) -> Running:
     logs = state_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(16)
     with (logs / f"{spec.name}.log").open("ab") as log:
         child = subprocess.Popen(
             spec.command,
-            env={**os.environ, **spec.environment},
+            # by the locale a JVM knows how a file's name is spelt in bytes
+            env={**os.environ, "LC_ALL": "C.UTF-8", **spec.environment, _TOKEN: token},
             cwd=state_dir,
             stdin=stdin,
             stdout=log,
@@ -97,7 +114,7 @@ def _spawn(spec: ProcessSpec, state_dir: Path, stdin: int, pass_fds: Sequence[in
             pass_fds=pass_fds,
             start_new_session=True,  # the terminal's Ctrl-C reaches only us, and a group is one signal's target
         )
-    process = Running(spec.name, child.pid, born(child.pid) or "gone")
+    process = Running(spec.name, child.pid, born(child.pid) or "gone", token=token)
     _children[child.pid] = child
     write_note(process, state_dir)
     return process
@@ -131,19 +148,17 @@ def noted(state_dir: Path) -> dict[str, Running]:
 
 
 def signal_group(process: Running, number: signal.Signals) -> None:
-    """Signal the process and all that it started; the group of a dead leader is still ours while members live."""
-    now = born(process.pid)
-    if now is not None and now != process.born:
-        return  # the pid belongs to a stranger by now
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
+    """Signal the process and all that it started and that still is in its group, also when itself is dead."""
+    for pid in _members(process):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
 
 
 def kill_group(process: Running) -> None:
     """SIGKILL the process and all that it started, and wait until none of them runs."""
-    signal_group(process, signal.SIGKILL)
     until = time.monotonic() + _GROUP_GONE_S
-    while _group_lives(process) and time.monotonic() < until:
+    while _members(process) and time.monotonic() < until:
+        signal_group(process, signal.SIGKILL)  # again, for what was started meanwhile
         time.sleep(POLL_S)
 
 
@@ -174,17 +189,19 @@ def _note(name: str, state_dir: Path) -> Path:
     return state_dir / "pids" / f"{name}.json"
 
 
-def _group_lives(process: Running) -> bool:
+def _members(process: Running) -> list[int]:
+    """The living processes of its group, as far as they are of its making."""
     if not Path("/proc/self/stat").exists():
-        return is_alive(process)
-    if born(process.pid) not in (None, process.born):
-        return False  # a stranger's by now
+        return [process.pid] if is_alive(process) else []
+    ours, mark = is_alive(process), f"{_TOKEN}={process.token}\0".encode()
+    found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        with contextlib.suppress(OSError):
             state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
-            if int(group) == process.pid and state not in "ZX":
-                return True
-    return False
+            lives = int(group) == process.pid and state not in "ZX"
+            if lives and (ours or mark in stat.with_name("environ").read_bytes()):
+                found.append(int(stat.parent.name))
+    return found
 
 
 def wait_gone(processes: Sequence[Running], timeout_s: float) -> bool:

@@ -117,7 +117,7 @@ def resumed(name: str, case: Case, root: Path, seed: str) -> Run:
 def resubmitted(name: str, case: Case, root: Path, seed: str) -> Run:
     """The JobManager dies and forgets the job, which is submitted again from its newest checkpoint."""
     options = case.options(root)
-    group = LiveGroup(case.places, options, print, None)
+    group = LiveGroup(case.places, options, print)
     group.start()
     with case.whole_afterwards():
         case.wait_for_moment(options, seed)

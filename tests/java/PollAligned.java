@@ -26,7 +26,7 @@ public final class PollAligned {
     for (int partition = 0; partition < Integer.parseInt(arguments[2]); partition++) {
       partitions.add(new TopicPartition(arguments[1], partition));
     }
-    try (AlignedConsumer consumer = new AlignedConsumer(config, Long.parseLong(arguments[4]))) {
+    try (AlignedConsumer consumer = new AlignedConsumer(config, Long.parseLong(arguments[4]), Map.of())) {
       consumer.assign(partitions);
       long deadline = System.nanoTime() + Duration.ofSeconds(40).toNanos();
       for (int left = Integer.parseInt(arguments[3]); left > 0 && System.nanoTime() < deadline; ) {

@@ -49,7 +49,7 @@ class Jobs:
         self._stack, self._options = stack, options
 
     @contextmanager
-    def running(self, savepoints: list[str] | None = None) -> Iterator[list[LiveJob]]:
+    def running(self, savepoints: list[Path] | None = None) -> Iterator[list[LiveJob]]:
         places = savepoints or [None] * len(self._options)
         told = [replace(options, savepoint=place) for options, place in zip(self._options, places, strict=True)]
         with ExitStack() as jobs:

@@ -78,7 +78,7 @@ def test_a_session_that_differs_is_named(log: Log, whole: Path, tmp_path: Path) 
 
 
 def test_sessions_are_not_compared_without_their_gap(log: Log, whole: Path) -> None:
-    with pytest.raises(CompareError, match="name --session-gap-s as both runs had it"):
+    with pytest.raises(CompareError, match="the files hold sessions, which the options of the run do not make"):
         compare(whole, whole, stretch(log, 0, len(TRADES))[0], CONFIG.cell.grace_us)
 
 

@@ -1,6 +1,7 @@
 package horizon;
 
 import java.time.Duration;
+import java.util.Collection;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.Map;
@@ -24,12 +25,24 @@ public final class AlignedConsumer extends KafkaConsumer<byte[], byte[]> {
   private static final long PATIENCE_MS = 5_000;
 
   private final long maxDriftMs;
+  private final Map<String, Long> starts;
   private final Map<TopicPartition, Long> clocks = new HashMap<>(); // newest log time read, in ms
   private final Map<TopicPartition, Long> waitedMs = new HashMap<>(); // in polls that brought nothing of it
 
-  public AlignedConsumer(Map<String, Object> config, long maxDriftMs) {
+  /** `starts`: partition -> the offset to begin at, where the reader has no place of its own; others begin at 0. */
+  public AlignedConsumer(Map<String, Object> config, long maxDriftMs, Map<String, Long> starts) {
     super(config);
     this.maxDriftMs = maxDriftMs;
+    this.starts = starts;
+  }
+
+  /** KafkaIO asks for the position afterwards, or goes to that of its checkpoint. */
+  @Override
+  public void assign(Collection<TopicPartition> partitions) {
+    super.assign(partitions);
+    for (TopicPartition partition : partitions) {
+      seek(partition, starts.getOrDefault(String.valueOf(partition.partition()), 0L));
+    }
   }
 
   @Override

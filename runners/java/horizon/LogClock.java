@@ -31,7 +31,7 @@ final class LogClock extends TimestampPolicy<byte[], byte[]> {
     return newest;
   }
 
-  /** Of a partition that never gave a record the beginning of time. */
+  /** Of a partition that never held a record the beginning of time. */
   @Override
   public Instant getWatermark(PartitionContext context) {
     boolean isKnown = newest.isAfter(BoundedWindow.TIMESTAMP_MIN_VALUE);
@@ -39,6 +39,13 @@ final class LogClock extends TimestampPolicy<byte[], byte[]> {
       goOnTo(context.getBacklogCheckTime());
     }
     return newest;
+  }
+
+  /** What lies before the first record that is read; null: nothing. */
+  void goOnTo(Long timeMs) {
+    if (timeMs != null) {
+      goOnTo(new Instant(timeMs));
+    }
   }
 
   private void goOnTo(Instant time) {

@@ -28,6 +28,8 @@ public final class ReadBlocks implements ExternalTransformRegistrar {
   public static final class Config {
     private String topic;
     private Map<String, String> consumer;
+    private Map<String, Long> starts;
+    private Map<String, Long> clocksMs;
     private Long maxDriftMs;
     private Boolean hasBeacons;
 
@@ -37,6 +39,16 @@ public final class ReadBlocks implements ExternalTransformRegistrar {
 
     public void setConsumer(Map<String, String> consumer) {
       this.consumer = consumer;
+    }
+
+    /** Partition -> the offset of the first record to read. */
+    public void setStarts(Map<String, Long> starts) {
+      this.starts = starts;
+    }
+
+    /** Partition -> the newest log time before that record; none where nothing lies before it. */
+    public void setClocksMs(Map<String, Long> clocksMs) {
+      this.clocksMs = clocksMs;
     }
 
     public void setMaxDriftMs(Long maxDriftMs) {
@@ -54,14 +66,21 @@ public final class ReadBlocks implements ExternalTransformRegistrar {
     public PTransform<PBegin, PCollection<KafkaRecord<byte[], byte[]>>> buildExternal(Config config) {
       long maxDriftMs = config.maxDriftMs;
       boolean hasBeacons = config.hasBeacons;
+      Map<String, Long> starts = new HashMap<>(config.starts);
+      Map<String, Long> clocksMs = new HashMap<>(config.clocksMs);
       return KafkaIO.<byte[], byte[]>read()
           .withConsumerConfigUpdates(new HashMap<>(config.consumer))
           .withTopics(List.of(config.topic))
           .withKeyDeserializer(ByteArrayDeserializer.class)
           .withValueDeserializer(ByteArrayDeserializer.class)
-          .withTimestampPolicyFactory((partition, before) -> new LogClock(before, hasBeacons))
+          .withTimestampPolicyFactory(
+              (partition, before) -> {
+                LogClock clock = new LogClock(before, hasBeacons);
+                clock.goOnTo(clocksMs.get(String.valueOf(partition.partition())));
+                return clock;
+              })
           .commitOffsetsInFinalize()
-          .withConsumerFactoryFn(settings -> new AlignedConsumer(settings, maxDriftMs));
+          .withConsumerFactoryFn(settings -> new AlignedConsumer(settings, maxDriftMs, starts));
     }
   }
 }

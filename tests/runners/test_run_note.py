@@ -1,0 +1,63 @@
+"""run.json: whoever compares two directories need not know how they were made, and is told if they cannot be equal."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from pipelines.options import MarketDataConfig
+from runners.__main__ import app
+from runners.replay import MANIFEST
+from runners.run_note import RUN, RunNoteError, config_of, differing, read_run, shape_of, write_run
+from transforms.cell_config import CellConfig
+from transforms.faults import Limits
+from transforms.read_offsets import Manifest
+
+PLAIN = MarketDataConfig()
+CONFIGS = st.builds(
+    MarketDataConfig,
+    limits=st.builds(Limits, any_price_venues=st.frozensets(st.text(max_size=5), max_size=3)),
+    cell=st.builds(
+        CellConfig,
+        grace_us=st.integers(0, 5_000).map(lambda ms: ms * 1_000),
+        horizon_us=st.integers(6, 100_000).map(lambda s: s * 1_000_000),
+        shards=st.integers(1, 1024),
+        slack_us=st.integers(0, 100).map(lambda s: s * 1_000_000),
+    ),
+    intervals_s=st.lists(st.sampled_from([10, 60, 300, 3600]), unique=True).map(tuple),
+    session_gap_s=st.none() | st.integers(1, 86_400),
+)
+
+
+@given(CONFIGS)
+def test_options_come_back_as_they_were(config: MarketDataConfig) -> None:
+    assert config_of(json.loads(json.dumps(shape_of(config)))) == config
+    assert differing(config, config) == {}
+
+
+def test_what_is_no_note_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RunNoteError, match=rf"{tmp_path} has no run.json: .*horizon live"):
+        read_run(tmp_path)
+    for text in ("", "[]", "{}", '{"--horizon-s": "x"}'):
+        (tmp_path / RUN).write_text(text)
+        with pytest.raises(RunNoteError, match=r"run.json is damaged: .*write the files anew"):
+            read_run(tmp_path)
+
+
+def test_runs_with_other_options_are_not_compared(tmp_path: Path) -> None:
+    live, again = tmp_path / "live", tmp_path / "again"
+    for root, config in ((live, PLAIN), (again, replace(PLAIN, cell=CellConfig(shards=3), session_gap_s=30))):
+        root.mkdir()
+        write_run(root, config)
+        assert read_run(root) == config
+    (again / MANIFEST).write_text(Manifest((), 0, 0).to_json())
+    told = CliRunner().invoke(app, ["compare", str(live), str(again)])
+    assert told.exit_code == 2
+    assert "--shards was 2 live and 3 in the replay, --session-gap-s was None live and 30 in the replay" in told.output
+    write_run(again, PLAIN)
+    told = CliRunner().invoke(app, ["compare", str(live), str(again)])
+    assert (told.exit_code, "nothing to compare" in told.output) == (2, True)
