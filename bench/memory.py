@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -33,7 +34,13 @@ STATE = "state in the newest checkpoint"
 _EVERY_S = 5.0
 _IDENTITY_BYTES = 32  # what a cell remembers of an event
 
-Sample = tuple[float, dict[str, float]]  # minutes since the first one, MB by name
+
+class Sample(NamedTuple):
+    """At one moment."""
+
+    minutes: float  # since the first one
+    mb: dict[str, float]  # by name of a process, and STATE
+    checkpoint_s: float  # how long the newest took
 
 
 def publish(bootstrap_servers: str, topic: str, events: int, rate: float) -> None:
@@ -49,21 +56,21 @@ def samples(places: Endpoints, group: str, seconds: float) -> Iterator[Sample]:
     while (elapsed := time.monotonic() - began) < seconds:
         job = job_of(places.flink_rest, group)
         assert job is not None
-        yield (
-            elapsed / 60,
-            memory_mb(places.state_dir) | {STATE: checkpoints_of(places.flink_rest, job).last_bytes / 1e6},
-        )
+        newest = checkpoints_of(places.flink_rest, job)
+        yield Sample(elapsed / 60, memory_mb(places.state_dir) | {STATE: newest.last_bytes / 1e6}, newest.last_s)
         time.sleep(_EVERY_S)
 
 
 def report(found: list[Sample], rate: float, cell: CellConfig) -> None:
     """What each held at its most and at the end, and how it grew in the second half."""
     half = found[len(found) // 2 :]
-    minutes = np.array([at for at, _ in half])
-    for name in found[-1][1]:
-        values = np.array([sample.get(name, 0.0) for _, sample in half])
-        slope, most = np.polyfit(minutes, values, 1)[0], max(sample.get(name, 0.0) for _, sample in found)
+    minutes = np.array([sample.minutes for sample in half])
+    for name in found[-1].mb:
+        values = np.array([sample.mb.get(name, 0.0) for sample in half])
+        slope, most = np.polyfit(minutes, values, 1)[0], max(sample.mb.get(name, 0.0) for sample in found)
         print(f"{name}: most {most:,.0f} MB, end {values[-1]:,.0f} MB, second half {slope:+.2f} MB a minute")
+    took_s = np.array([sample.checkpoint_s for sample in found])
+    print(f"a checkpoint took {np.median(took_s):.1f} s in the middle, {took_s.max():.1f} s at most")
     kept_s = (cell.horizon_us + cell.slack_us) / 1e6
     print(
         f"identities alone: {_IDENTITY_BYTES * rate * kept_s / 1e6:,.0f} MB ({_IDENTITY_BYTES} bytes, {kept_s:.0f} s)"
@@ -75,10 +82,10 @@ def draw(found: list[Sample], file: Path, title: str) -> None:
     mpl.rcParams["svg.hashsalt"] = "horizon"
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
-    for name in found[-1][1]:
+    for name in found[-1].mb:
         axes.plot(
-            [at for at, _ in found],
-            [sample.get(name) for _, sample in found],
+            [sample.minutes for sample in found],
+            [sample.mb.get(name) for sample in found],
             label=name,
             linestyle="--" if name == STATE else "-",
         )
