@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from runners.resume import ResumeError
+from runners.stack.whole import write_whole
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,8 @@ def read_gaps(state_dir: Path, group: str) -> list[Gap]:
 def note_gaps(state_dir: Path, group: str, gaps: Sequence[Gap]) -> None:
     """Keep them, beside those that are noted."""
     if gaps:
-        file = _file(state_dir, group)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_suffix(".new")
-        beside.write_text(json.dumps([asdict(gap) for gap in (*read_gaps(state_dir, group), *gaps)], indent=1))
-        beside.replace(file)
+        known = [asdict(gap) for gap in (*read_gaps(state_dir, group), *gaps)]
+        write_whole(_file(state_dir, group), json.dumps(known, indent=1))
 
 
 def _file(state_dir: Path, group: str) -> Path:

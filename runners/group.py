@@ -213,7 +213,9 @@ class LiveGroup:
         began = {} if note is None else {int(partition): offset for partition, offset in note.starts.items()}
         wanted = began
         if snapshot is not None:
-            read = next_offsets(snapshot.path, self._options.topic)
+            # the job's own snapshot holds all that it reads; the one it started from may be of before a move
+            is_own = note is not None and note.job in snapshot.path.parts
+            read = next_offsets(snapshot.path, self._options.topic, note.partitions if note and is_own else None)
             wanted = {p: began.get(p, 0) if offset < 0 else offset for p, offset in read.items()}
         self._submit(snapshot, self._from_here(wanted))
 
@@ -229,7 +231,7 @@ class LiveGroup:
         return first | {p: max(offset, first[p]) for p, offset in wanted.items()}
 
     def _submit(self, snapshot: Snapshot | None, starts: Mapping[int, int]) -> None:
-        origin = "the log's start" if snapshot is None else str(snapshot.path)
+        origin = "the log's start"
         if snapshot is not None:
             origin = f"{snapshot.kind} {snapshot.path}, {max(time.time() - snapshot.taken_s, 0):.0f} s old"
         self._say(f"starting on Flink at http://{self._places.flink_rest} from {origin}")

@@ -10,6 +10,7 @@ from runners import artifacts
 from runners.run_note import Shape
 from runners.stack import own_jar
 from runners.stack.java import runtime
+from runners.stack.whole import write_whole
 
 _METADATA: Final = "_metadata"  # Flink writes it last: a snapshot without it is not whole
 _READ_S: Final = 60.0
@@ -71,11 +72,7 @@ def read_note(state_dir: Path, group: str) -> GroupNote | None:
 
 def write_note(state_dir: Path, group: str, note: GroupNote) -> None:
     """Write the note whole or not at all."""
-    file = note_file(state_dir, group)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_suffix(".new")
-    beside.write_text(json.dumps(asdict(note), indent=1))
-    beside.replace(file)
+    write_whole(note_file(state_dir, group), json.dumps(asdict(note), indent=1))
 
 
 def noted_path(snapshot: Path, state_dir: Path) -> str:
@@ -140,31 +137,29 @@ def is_whole(snapshot: Path) -> bool:
     return (snapshot / _METADATA).exists()
 
 
-def next_offsets(snapshot: Path, topic: str) -> dict[int, int]:
+def next_offsets(snapshot: Path, topic: str, partitions: int | None = None) -> dict[int, int]:
     """The offset that KafkaIO would read next in each partition, as the snapshot has it; -1 where it never read.
 
-    ResumeError when the snapshot cannot be read, or has not one offset for each partition from 0 on.
+    `partitions` is how many there are, where that is known. ResumeError when the snapshot cannot be read, or has not
+    one offset for each of them.
     """
-    lock, cache_dir = artifacts.read_lock(), artifacts.default_cache_dir()
-    jars = [own_jar.jar(lock, cache_dir), *artifacts.classpath(lock, "beam-flink", cache_dir)]
+    jars = own_jar.flink_jars(artifacts.read_lock(), artifacts.default_cache_dir())
     command = [runtime(), "-cp", ":".join(map(str, jars)), "horizon.SavedState", str(snapshot.absolute())]
     told = subprocess.run(command, capture_output=True, text=True, timeout=_READ_S, check=False)
     if told.returncode:
         raise ResumeError(f"{snapshot} cannot be read: {' '.join(told.stderr.split())[-500:]}")
-    found = places_in([bytes.fromhex(line) for line in told.stdout.split()], topic)
-    if sorted(found) != list(range(len(found))) or not found or any(len(offsets) != 1 for offsets in found.values()):
-        raise ResumeError(
-            f"{snapshot} has these offsets of {topic}: {found}, not one for each partition; "
-            "is it of another topic, or Flink or Beam of another version? --fresh reads the topic from its start"
-        )
-    return {partition: offsets[0] for partition, offsets in sorted(found.items())}
+    try:
+        return offsets_in([bytes.fromhex(line) for line in told.stdout.split()], topic, partitions)
+    except ResumeError as error:
+        raise ResumeError(f"{snapshot}: {error}") from error
 
 
-def places_in(states: list[bytes], topic: str) -> dict[int, list[int]]:
-    """Partition -> next offsets, of the states of all tasks of a source.
+def offsets_in(states: list[bytes], topic: str, partitions: int | None = None) -> dict[int, int]:
+    """Partition -> next offset, of the states of all tasks of a source.
 
     KafkaIO keeps an Avro record a partition: next offset, partition, topic, watermark in ms, where numbers and the
-    topic's length are varints. An encoding that only the pinned versions promise, so who asks counts what is found.
+    topic's length are varints. An encoding that only the pinned versions promise: so each partition must be found
+    exactly once. ResumeError otherwise.
     """
     name = _zigzag(len(topic.encode())) + topic.encode()
     found: dict[int, list[int]] = {}
@@ -175,7 +170,13 @@ def places_in(states: list[bytes], topic: str) -> dict[int, list[int]]:
             offset, start = _zigzag_before(data, start)
             found.setdefault(partition, []).append(offset)
             at = data.find(name, at + 1)
-    return found
+    wanted = list(range(len(found) if partitions is None else partitions))
+    if not found or sorted(found) != wanted or any(len(offsets) != 1 for offsets in found.values()):
+        raise ResumeError(
+            f"it has these offsets of {topic}: {found}, not one for each partition; "
+            "is it of another topic, or Flink or Beam of another version? --fresh reads the topic from its start"
+        )
+    return {partition: offsets[0] for partition, offsets in sorted(found.items())}
 
 
 def _zigzag(number: int) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipelines.options import ConfigError, MarketDataConfig
+from runners.stack.whole import write_whole
 from schemas.units import US_PER_MS, US_PER_S
 from transforms.cell_config import CellConfig
 from transforms.faults import Limits
@@ -53,9 +54,7 @@ def config_of(shape: Mapping[str, Any]) -> MarketDataConfig:
 
 def write_run(root: Path, config: MarketDataConfig) -> None:
     """Note the options of a run below `root`, whole or not at all."""
-    beside = root / f".{RUN}.new"
-    beside.write_text(json.dumps(shape_of(config), indent=1))
-    beside.replace(root / RUN)
+    write_whole(root / RUN, json.dumps(shape_of(config), indent=1))
 
 
 def read_run(root: Path) -> MarketDataConfig:

@@ -47,7 +47,7 @@ def draw(state_dir: Path, size: Size, cache_dir: Path) -> Drawing:
     lock = artifacts.read_lock()
     kafka_jars = artifacts.classpath(lock, "kafka", cache_dir)
     # ours everywhere: the job server too makes a consumer, to find the partitions
-    flink_jars = (own_jar.jar(lock, cache_dir), *artifacts.classpath(lock, "beam-flink", cache_dir))
+    flink_jars = own_jar.flink_jars(lock, cache_dir)
     nodes = range(1, size.brokers + 1)
     names = [f"kafka-{node}{what}" for node in nodes for what in ("", " controller")]
     port = kept_ports(state_dir / "ports.json", [*_PORTS, *names])

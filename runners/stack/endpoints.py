@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from runners.stack.process import ProcessSpec, is_alive, noted
+from runners.stack.whole import write_whole
 
 
 class StackError(Exception):
@@ -54,10 +55,7 @@ class Blueprint:
 
 def save(blueprint: Blueprint) -> None:
     """Write stack.json whole or not at all."""
-    file = _file(blueprint.endpoints.state_dir)
-    beside = file.with_suffix(".new")
-    beside.write_text(json.dumps(asdict(blueprint), indent=1, default=str))
-    beside.replace(file)
+    write_whole(_file(blueprint.endpoints.state_dir), json.dumps(asdict(blueprint), indent=1, default=str))
 
 
 def load(state_dir: Path) -> Blueprint:

@@ -47,6 +47,11 @@ def jar(lock: Sequence[Artifact], cache_dir: Path) -> Path:
     return found
 
 
+def flink_jars(lock: Sequence[Artifact], cache_dir: Path) -> tuple[Path, ...]:
+    """The class path of the cluster and of Beam's services: ours before those whose classes it stands in for."""
+    return (jar(lock, cache_dir), *classpath(lock, "beam-flink", cache_dir))
+
+
 def compile_jar(
     sources: Path, against: Sequence[Path], lock: Sequence[Artifact], cache_dir: Path, target: Path
 ) -> None:

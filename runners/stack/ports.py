@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from runners.stack.whole import write_whole
+
 # Below the range from which Linux serves outgoing connections, so that none of those takes a port of ours
 # between our look and the server's bind.
 _RANGE = range(15_000, 32_000)
@@ -18,9 +20,7 @@ def kept_ports(note: Path, names: Sequence[str]) -> dict[str, int]:
     kept = {name: known[name] for name in names if name in known and is_free(known[name])}
     others = [name for name in names if name not in kept]
     kept |= zip(others, free_ports(len(others), without=kept.values()), strict=True)
-    beside = note.with_suffix(".new")
-    beside.write_text(json.dumps(known | kept, indent=1))
-    beside.replace(note)
+    write_whole(note, json.dumps(known | kept, indent=1))
     return kept
 
 

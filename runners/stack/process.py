@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Literal
 
+from runners.stack.whole import write_whole
+
 POLL_S = 0.05
 STOP_GRACE_S = 10.0
 _GROUP_GONE_S = 5.0
@@ -122,10 +124,7 @@ def _spawn(spec: ProcessSpec, state_dir: Path, stdin: int, pass_fds: Sequence[in
 
 def write_note(process: Running, state_dir: Path) -> None:
     """Write the note of a process whole or not at all."""
-    note = _note(process.name, state_dir)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.with_suffix(".new").write_text(json.dumps(asdict(process)))
-    note.with_suffix(".new").replace(note)
+    write_whole(_note(process.name, state_dir), json.dumps(asdict(process)))
 
 
 @contextlib.contextmanager

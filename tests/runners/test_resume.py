@@ -27,7 +27,7 @@ from runners.resume import (
     newest_snapshot,
     next_offsets,
     noted_path,
-    places_in,
+    offsets_in,
     read_note,
     write_note,
 )
@@ -191,14 +191,21 @@ def test_the_newest_whole_snapshot_counts(tmp_path: Path) -> None:
 @given(
     st.dictionaries(st.integers(0, 30), st.integers(-1, 2**62), min_size=1), st.text("abc.-", min_size=1, max_size=90)
 )
-def test_offsets_are_found_between_other_bytes(offsets: dict[int, int], topic: str) -> None:
+def test_offsets_are_found_between_other_bytes_or_refused(offsets: dict[int, int], topic: str) -> None:
     marks = [b"\1\x02" + mark(topic, *place) for place in offsets.items()]
     tasks = [b"\0java" + topic.encode() + b"".join(marks[task::2]) + b"end" for task in (0, 1)]
-    assert places_in(tasks, topic) == {partition: [offset] for partition, offset in offsets.items()}
+    if sorted(offsets) == list(range(len(offsets))):
+        assert offsets_in(tasks, topic) == offsets_in(tasks, topic, len(offsets)) == offsets
+        with pytest.raises(ResumeError):
+            offsets_in(tasks, topic, len(offsets) + 1)
+    else:
+        with pytest.raises(ResumeError, match="not one for each"):
+            offsets_in(tasks, topic)
 
 
-def test_an_offset_that_is_there_twice_is_told() -> None:
-    assert places_in([mark("raw", 0, 7), mark("raw", 0, 8)], "raw") == {0: [7, 8]}
+def test_an_offset_that_is_there_twice_is_refused() -> None:
+    with pytest.raises(ResumeError):
+        offsets_in([mark("raw", 0, 7), mark("raw", 0, 7)], "raw")
 
 
 def test_what_is_no_snapshot_is_refused_by_its_name(tmp_path: Path) -> None:
