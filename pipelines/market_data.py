@@ -15,7 +15,7 @@ from transforms.late import JudgeLateness
 from transforms.split import SplitByCell
 from transforms.windows import FoldWindows, ShardRecords
 
-STATE_LAYOUT: Final = 6
+STATE_LAYOUT: Final = 7
 """Of what the steps keep in Flink; raised with every change to labels, states or their bytes. 1: up to version 0.1."""
 
 

@@ -1,30 +1,35 @@
 """BAR: what was traded in one window of one instrument. Parquet `bars/`, topics md.bars.<interval>."""
 
-from typing import Final, Literal, get_args
+from typing import Final
 
 import pyarrow as pa
 
 from schemas.records import FIXED16, NOTIONAL, PRICE, TIMESTAMP, US_EPOCH, VOLUME, Field, Record, struct_list
 
-BarStatus = Literal["complete", "gap_suspect", "provisional"]
-BAR_STATUSES: Final[tuple[BarStatus, ...]] = get_args(BarStatus)
-
 _TRADES = "fold of the window's unique trades"
 _QUOTE = "quote currency per unit of base, the double that was sent"
 _BASE = "units of base, exact in 1e-18"
 _ZEROS = "all prints are of size zero"
+_CELL = "cell step; windows step: of its parts"
 
 BAR: Final = Record(
     "Bar",
-    2,
+    3,
     "What was traded in one window of one instrument; per (exchange, symbol, interval_s, window_start) the highest "
-    "version counts.",
+    "version counts. It does not say whether a higher one may come: none does once the log's clock has passed "
+    "window_end + horizon + slack.",
     (
         Field("exchange", pa.utf8(), "venue", "-", "the trades"),
         Field("symbol", pa.utf8(), "venue symbol", "-", "the trades"),
         Field("interval_s", pa.int32(), "length of the window", "seconds", "configuration"),
-        Field("window_start", TIMESTAMP, "start of the window, inclusive, aligned to the epoch", US_EPOCH, "window"),
-        Field("window_end", TIMESTAMP, "end of the window, exclusive", US_EPOCH, "window"),
+        Field(
+            "window_start",
+            TIMESTAMP,
+            "start of the window, inclusive, aligned to the epoch",
+            US_EPOCH,
+            "event times and interval_s",
+        ),
+        Field("window_end", TIMESTAMP, "end of the window, exclusive", US_EPOCH, "window_start and interval_s"),
         Field(
             "open", PRICE, "price of the first trade by (event time, sequence or id, offset)", _QUOTE, _TRADES, _ZEROS
         ),
@@ -53,16 +58,22 @@ BAR: Final = Record(
         Field("sell_volume", VOLUME, "volume whose aggressor sold", _BASE, _TRADES),
         Field("first_event_time", TIMESTAMP, "event time of the trade of open", US_EPOCH, _TRADES, _ZEROS),
         Field("last_event_time", TIMESTAMP, "event time of the trade of close", US_EPOCH, _TRADES, _ZEROS),
-        Field("late_count", pa.int64(), "records whose log lag exceeded the grace", "records", "the log times"),
-        Field("duplicate_count", pa.int64(), "copies folded (same identity, another offset)", "records", "cell step"),
+        Field(
+            "delayed_count",
+            pa.int64(),
+            "records folded, copies included, whose log lag exceeded the grace: they are in the window; what exceeded "
+            "the horizon is not, and lies in late/",
+            "records",
+            "log times of the partition, and event times",
+        ),
+        Field("duplicate_count", pa.int64(), "copies folded (same identity, another offset)", "records", _CELL),
         Field(
             "version",
             pa.int64(),
-            "records folded: trade_count + zero_volume_count + duplicate_count",
+            "records known: trade_count + zero_volume_count + duplicate_count and the rejects identity_conflict",
             "records",
-            "cell step",
+            _CELL,
         ),
-        Field("status", pa.utf8(), "complete, gap_suspect or provisional", "-", "cell step"),
         Field(
             "lineage",
             struct_list(
@@ -74,8 +85,9 @@ BAR: Final = Record(
             ),
             "per partition the first and last offset folded, copies included, sorted by partition",
             "offsets, both inclusive",
-            "Kafka",
+            "Kafka, where the records lie",
         ),
-        Field("identity_digest", FIXED16, "order-free sum of the mixed identities of the trades", "-", "cell step"),
+        Field("identity_digest", FIXED16, "order-free sum of the mixed identities of the trades", "-", _CELL),
     ),
+    key=("exchange", "symbol", "interval_s", "window_start"),
 )

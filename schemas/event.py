@@ -20,7 +20,13 @@ LOG_FIELDS: Final = (
     Field("topic", pa.utf8(), "input topic", "-", _KAFKA),
     Field("partition", pa.int32(), "partition of the topic", "number from 0", _KAFKA),
     Field("offset", pa.int64(), "offset in the partition", "records from 0", _KAFKA),
-    Field("log_time", TIMESTAMP, "Kafka timestamp (CreateTime) of the record", US_EPOCH, "producer's client, ms"),
+    Field(
+        "log_time",
+        TIMESTAMP,
+        "Kafka timestamp of the record, in whole milliseconds; of a reject 1970 where no calendar has it",
+        US_EPOCH,
+        "producer's client (CreateTime) or the broker (LogAppendTime)",
+    ),
 )
 """Where a record lies in the log; shared by every record that stands for one log record."""
 
@@ -60,7 +66,7 @@ EVENT_FIELDS: Final = (
         "when the capture received it",
         US_EPOCH,
         _PRODUCER + "received_at",
-        null="not captured",
+        null="not captured, or implausible: more than 20 years before log_time or 5 s after it (another unit, a 0)",
     ),
     Field(
         "event_id",
@@ -75,9 +81,10 @@ EVENT_FIELDS: Final = (
     Field(
         "identity",
         FIXED16,
-        "128-bit hash of (exchange, symbol, type, trade id), else of the event id, else of the place in the log",
+        "128 bits of (exchange, symbol, type, trade id), else of (exchange, symbol, type, event id), else of the place "
+        "in the log; within one second of event_time",
         "-",
-        "cell step",
+        "check step",
     ),
 )
 
@@ -92,7 +99,7 @@ EVENT: Final = Record(
             struct_list([("partition", pa.int32(), False), ("offset", pa.int64(), False)]),
             "the other log records of the same identity, sorted; empty for none",
             "partition from 0, offset from 0",
-            "cell step",
+            "Kafka, where they lie; cell step, when it writes the file",
         ),
     ),
 )

@@ -47,13 +47,16 @@ class Field:
 class Record:
     """One kind of record in one version.
 
-    A field is never removed, renamed or retyped. A nullable field may be appended, with the next version.
+    From the first release on a field is never removed, renamed or retyped; a nullable one may be appended, with the
+    next version. Until then a new version may break with those before, which the changelog says and
+    tests/schemas/test_goldens.py knows.
     """
 
     name: str  # the Avro name, e.g. "Bar"
     version: int
     doc: str
     fields: tuple[Field, ...]
+    key: tuple[str, ...] = ()  # fields that tell two of them apart; a versioned record's, as `newest` takes it
 
     @cached_property
     def arrow(self) -> pa.Schema:

@@ -36,16 +36,16 @@ RejectReason = Literal[
 ]
 REASONS: Final[tuple[RejectReason, ...]] = get_args(RejectReason)
 
-_AS_READ = "producer's client, untouched"
+_AS_READ = "producer, untouched"
 
 REJECT: Final = Record(
     "Reject",
     1,
-    "A refused record with its original bytes; it can be redriven.",
+    "A refused record with its original bytes; on the topic without those that would not fit, which the detail names.",
     (
         *LOG_FIELDS,
-        Field("key", pa.binary(), "record key", "bytes", _AS_READ, null="record had no key"),
-        Field("value", pa.binary(), "record value", "bytes", _AS_READ, null="a tombstone"),
+        Field("key", pa.binary(), "record key", "bytes", _AS_READ, null="record had no key; on the topic also: too large"),
+        Field("value", pa.binary(), "record value", "bytes", _AS_READ, null="a tombstone; on the topic also: too large"),
         Field(
             "headers",
             struct_list([("key", pa.utf8(), False), ("value", pa.binary(), True)]),
@@ -58,4 +58,5 @@ REJECT: Final = Record(
         Field("detail", pa.utf8(), "the value that was refused, short", "-", "that step"),
         Field("code_version", pa.utf8(), "version of the code that refused it", "-", "the package's version"),
     ),
+    key=("topic", "partition", "offset"),
 )

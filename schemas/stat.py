@@ -14,7 +14,9 @@ _EVENTS = "fold of the window's unique events of the kind"
 _BARS = "fold of the window's 1 s bars"
 _QUOTE = "quote currency per unit of base, the double that was sent"
 _BASE = "units of base, exact in 1e-18"
-_ZEROS = "session or sliding window of prints of size zero alone"
+_UPDATES = "fold of the window's unique level updates"
+_ZEROS = "session or sliding window of prints of size zero alone, or book of deletions alone"
+_CELL = "cell step; windows step: of its parts"
 _COMMON = {field.name: field for field in BAR.fields}
 
 
@@ -25,12 +27,12 @@ def _of(kinds: str, name: str, type: pa.DataType, meaning: str, unit: str, origi
 
 STAT: Final = Record(
     "Stat",
-    2,
+    3,
     "What one window of one instrument says beside its bar: ticker (prices of its tickers), book (its order-book level "
-    "changes), sliding (its trades in a window that slides), session (its trades between two silences). Per "
-    "(kind, exchange, symbol, interval_s, window_start) the highest version counts.",
+    "changes; no book is rebuilt from them), sliding (its trades in a window that slides), session (its trades between "
+    "two silences). Per (kind, exchange, symbol, interval_s, window_start) the highest version counts.",
     (
-        Field("kind", pa.utf8(), "ticker, book, sliding or session", "-", "the step that folded it"),
+        Field("kind", pa.utf8(), "ticker, book, sliding or session", "-", "cell step; windows step"),
         Field("exchange", pa.utf8(), "venue", "-", "the events"),
         Field("symbol", pa.utf8(), "venue symbol", "-", "the events"),
         Field(
@@ -45,10 +47,16 @@ STAT: Final = Record(
             TIMESTAMP,
             "start of the window, inclusive, aligned to the epoch; session: start of its first second with trades",
             US_EPOCH,
-            "window; session: the trades",
+            "event times and interval_s; session: the trades",
         ),
         _COMMON["window_end"],
-        Field("event_count", pa.int64(), "unique events of the kind folded; of bars: trade_count", "events", _EVENTS),
+        Field(
+            "event_count",
+            pa.int64(),
+            "ticker: unique tickers; book: unique level updates, deletions left out; sliding, session: trade_count",
+            "events",
+            _EVENTS,
+        ),
         Field("first_event_time", TIMESTAMP, "event time of the first event", US_EPOCH, _EVENTS, _ZEROS),
         Field("last_event_time", TIMESTAMP, "event time of the last event", US_EPOCH, _EVENTS, _ZEROS),
         _of(
@@ -65,44 +73,68 @@ STAT: Final = Record(
         _of("ticker, session", "max_price", PRICE, "highest price", _QUOTE, _EVENTS, _ZEROS),
         _of(
             "book",
-            "best_bid",
+            "max_bid_update_price",
             PRICE,
-            "highest price of the changes of side BUY, those that take a level away (volume 0) among them",
+            "highest price of the level updates of side BUY, deletions (volume 0) left out; not the best bid, for "
+            "levels that did not change are not known",
             _QUOTE,
-            _EVENTS,
-            "no change of that side",
+            _UPDATES,
+            "no update of that side",
         ),
         _of(
             "book",
-            "best_ask",
+            "min_ask_update_price",
             PRICE,
-            "lowest price of the changes of side SELL, those that take a level away among them",
+            "lowest price of the level updates of side SELL, deletions left out; not the best ask",
             _QUOTE,
-            _EVENTS,
-            "no change of that side",
+            _UPDATES,
+            "no update of that side",
         ),
         _of(
             "book",
-            "spread",
+            "update_price_gap",
             PRICE,
-            "best_ask - best_bid, rounded once to the nearest double; below 0 where the book moved by more than its "
-            "spread within the window",
+            "min_ask_update_price - max_bid_update_price, rounded once to the nearest double; not the spread, and "
+            "below 0 where prices moved by more than it within the window",
             "quote currency per unit of base",
-            _EVENTS,
+            _UPDATES,
             "one of the sides is missing",
         ),
-        _of("book", "bid_volume", VOLUME, "sum of the volumes of side BUY", _BASE, _EVENTS),
-        _of("book", "ask_volume", VOLUME, "sum of the volumes of side SELL", _BASE, _EVENTS),
         _of(
             "book",
-            "depth_imbalance",
+            "bid_update_volume",
+            VOLUME,
+            "sum of the new volumes of the level updates of side BUY; a level that is updated twice counts twice",
+            _BASE,
+            _UPDATES,
+        ),
+        _of("book", "ask_update_volume", VOLUME, "likewise of side SELL", _BASE, _UPDATES),
+        _of(
+            "book",
+            "update_imbalance",
             RATIO,
-            "(bid_volume - ask_volume) / (bid_volume + ask_volume), rounded once to the nearest double",
+            "(bid_update_volume - ask_update_volume) / (bid_update_volume + ask_update_volume), rounded once to the "
+            "nearest double",
             "1, from -1 to 1",
-            _EVENTS,
+            _UPDATES,
             "both volumes are 0",
         ),
-        _of("book", "unknown_side_count", pa.int64(), "changes of unknown side, in neither volume", "events", _EVENTS),
+        _of(
+            "book",
+            "unknown_side_count",
+            pa.int64(),
+            "level updates of unknown side, in neither volume",
+            "events",
+            _UPDATES,
+        ),
+        _of(
+            "book",
+            "level_delete_count",
+            pa.int64(),
+            "unique deletions of a level (volume 0), of any side; they are not in event_count, prices and volumes",
+            "events",
+            "fold of the window's unique deletions",
+        ),
         _of("sliding, session", "volume", VOLUME, "sum of the volumes", _BASE, _BARS),
         _of(
             "sliding, session",
@@ -141,16 +173,18 @@ STAT: Final = Record(
             _BARS,
             "fewer than 2 returns, or a close that is not above 0",
         ),
-        _COMMON["late_count"],
+        _COMMON["delayed_count"],
         _COMMON["duplicate_count"],
         Field(
             "version",
             pa.int64(),
-            "records folded: event_count + duplicate_count; of bars the prints of size zero too",
+            "records known: event_count + duplicate_count, deletions or prints of size zero, and the rejects "
+            "identity_conflict",
             "records",
-            "cell step",
+            _CELL,
         ),
         _COMMON["lineage"],
-        Field("identity_digest", FIXED16, "order-free sum of the mixed identities of the events", "-", "cell step"),
+        Field("identity_digest", FIXED16, "order-free sum of the mixed identities of the events", "-", _CELL),
     ),
+    key=("kind", "exchange", "symbol", "interval_s", "window_start"),
 )

@@ -14,8 +14,8 @@ from transforms.rows import Rows
 ABSENT: Final[dict[str, float | int]] = {
     "high": -math.inf,
     "low": math.inf,
-    "bid": -math.inf,  # highest price of side BUY
-    "ask": math.inf,  # lowest price of side SELL
+    "bid": -math.inf,  # highest price of an update of side BUY
+    "ask": math.inf,  # lowest price of an update of side SELL
     "open": math.nan,
     "close": math.nan,
     "open_time": 2**63 - 1,
@@ -23,7 +23,7 @@ ABSENT: Final[dict[str, float | int]] = {
 }
 """What stands for no price or time, by field: it loses against every other."""
 
-_COUNTS = ("events", "zeros", "copies", "conflicts", "late", "sideless")
+_COUNTS = ("events", "zeros", "copies", "conflicts", "delayed", "sideless")
 _VOLUMES = ("volume", "buy_volume", "sell_volume")
 _ADDED = (*_COUNTS, *_VOLUMES, "notional", "digest")
 _RAISED, _LOWERED = ("high", "bid"), ("low", "ask")
@@ -31,7 +31,7 @@ ACCUMULATOR = np.dtype(
     [
         ("instrument", "<u4"),  # index into the cell's instruments
         ("kind", "<i4"),  # event type, one that is folded
-        *((name, "<i8") for name in _COUNTS),  # zeros: trades of size 0, which are not among the events
+        *((name, "<i8") for name in _COUNTS),  # zeros: what moves no price, not among the events
         *((name, "<i8", (WORDS,)) for name in _VOLUMES),  # but of tickers; see exact.py
         ("notional", "<i8", (NOTIONAL_LIMBS,)),  # of trades
         ("digest", "<u8", (2,)),  # sum of the scrambled identities, modulo 2**64 each
@@ -71,7 +71,7 @@ def _before(left: Rows, right: Rows, edge: str) -> npt.NDArray[np.bool_]:
 def accumulate(rows: Rows, keys: Ints, grace_us: int) -> Rows:
     """One accumulator per key of the rows."""
     place = places(rows)
-    zero = (rows["event_type"] == TRADE) & (rows["volume"] == 0)
+    zero = (rows["event_type"] != TICKER) & (rows["volume"] == 0)  # prints of size zero, deletions of a book's level
     # within a key by event time, sequence and place, but first what moves no price
     order = np.lexsort((place, rows["sequence"], rows["event_time_us"], ~zero, keys))
     rows, place, keys, zero = rows[order], place[order], keys[order], zero[order]
@@ -83,8 +83,8 @@ def accumulate(rows: Rows, keys: Ints, grace_us: int) -> Rows:
         ("events", first & ~zero),
         ("zeros", first & zero),
         ("copies", ~first),
-        ("late", rows["lag_us"] > grace_us),
-        ("sideless", first & (rows["side"] != _BUY) & (rows["side"] != _SELL)),
+        ("delayed", rows["lag_us"] > grace_us),
+        ("sideless", first & ~zero & (rows["side"] != _BUY) & (rows["side"] != _SELL)),
     ):
         found[name] = np.add.reduceat(counted.astype(np.int64), starts)
     for lane, word in enumerate(("identity_hi", "identity_lo")):
@@ -116,8 +116,8 @@ def _compare(found: Rows, rows: Rows, starts: Ints, place: Words, zero: Mask) ->
     for name, chosen, best in (
         ("high", ~zero, np.maximum),
         ("low", ~zero, np.minimum),
-        ("bid", side == _BUY, np.maximum),
-        ("ask", side == _SELL, np.minimum),
+        ("bid", ~zero & (side == _BUY), np.maximum),
+        ("ask", ~zero & (side == _SELL), np.minimum),
     ):
         found[name] = best.reduceat(np.where(chosen, price, ABSENT[name]), starts)
     ends = np.append(starts[1:], len(rows)) - 1

@@ -18,8 +18,7 @@ def vwaps(notional_e36: Big, volume_e18: Big) -> list[float | None]:
 
 
 def _derived(bars: WindowColumns) -> dict[str, Any]:
-    vwap = vwaps(bars.sums["notional"], bars.sums["volume"])
-    return {"vwap": vwap, "status": ["complete"] * len(vwap)}
+    return {"vwap": vwaps(bars.sums["notional"], bars.sums["volume"])}
 
 
 BARS: Final = Layout(

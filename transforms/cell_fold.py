@@ -39,7 +39,7 @@ class Judged:
     final: npt.NDArray[np.bool_]
     seen: Words  # seen_rows of the final ones
     conflicts: EventBatch | None  # final ones, in the order of the log
-    corrected: EventBatch | None  # final and new, and were taken for a conflict when they came; likewise
+    decided: EventBatch | None  # final and new, with others in conflict with them; likewise
     rest: EventBatch | None  # that are not final, with the verdicts of their arrival
 
     def by_log(self) -> tuple[list[Instrument], Rows]:
@@ -55,9 +55,24 @@ def judge(batch: EventBatch, kept: Sequence[Words], clock_us: int | None) -> Jud
     final = np.ones(len(batch), np.bool_) if clock_us is None else batch.rows["clock_us"] < clock_us
     seen = dedup.seen_rows(rows_where(batch.rows, final), by_log=True)
     conflicts = _in_log_order(batch, final & (verdicts == dedup.CONFLICT))
-    mistaken = (batch.rows["verdict"] == dedup.CONFLICT) & (verdicts == dedup.NEW)
     rest = None if final.all() else batch.take(np.flatnonzero(~final))
-    return Judged(batch, verdicts, final, seen, conflicts, _in_log_order(batch, final & mistaken), rest)
+    return Judged(batch, verdicts, final, seen, conflicts, _decided(batch, verdicts, final), rest)
+
+
+def _decided(batch: EventBatch, verdicts: npt.NDArray[np.uint8], final: npt.NDArray[np.bool_]) -> EventBatch | None:
+    """Those that stay of a conflict, also when they were read first: a run before a crash may have read another first.
+
+    An event whose key is only equal to that of a conflict goes out twice, which changes nothing.
+    """
+    conflicting = verdicts == dedup.CONFLICT
+    if not conflicting.any():
+        return None
+    stays = (verdicts == dedup.NEW) & final
+    stays[stays] = np.isin(batch.rows["key"][stays], batch.rows["key"][conflicting])
+    decided = _in_log_order(batch, stays)
+    if decided is not None:
+        decided.rows["verdict"] = dedup.DECIDED
+    return decided
 
 
 def _in_log_order(batch: EventBatch, chosen: npt.NDArray[np.bool_]) -> EventBatch | None:

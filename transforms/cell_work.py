@@ -40,7 +40,7 @@ class CellWork:
         return batch
 
     def unique(self, key: CellKey, batch: EventBatch) -> Iterator[tuple[CellKey, EventBatch]]:
-        """The first of each identity that was read; if it is not the first in the log, the cell corrects it later."""
+        """The first of each identity that was read; of a conflict the first in the log goes out again later."""
         new = np.flatnonzero(batch.rows["verdict"] == dedup.NEW)
         count("events_unique", len(new))
         count("events_duplicate", int((batch.rows["verdict"] == dedup.COPY).sum()))
@@ -103,7 +103,7 @@ class CellWork:
             yield beam.pvalue.TaggedOutput(tag, (key[1], batch))
 
     def _final(self, key: CellKey, judged: Judged) -> Iterator[Any]:
-        """What is said of records once they are final: conflicts, and what went out wrongly."""
+        """What is said of records once they are final: conflicts, and the event that stays of each."""
         conflicts = judged.conflicts
         if conflicts is not None:
             count("identity_conflicts", len(conflicts))
@@ -111,8 +111,8 @@ class CellWork:
             reasons: list[RejectReason] = ["identity_conflict" for _ in details]
             refused = reject_rows(conflicts.raw(), np.arange(len(conflicts)), "cell", reasons, details)
             yield beam.pvalue.TaggedOutput("bad", refused)
-        if judged.corrected is not None:
-            yield key, judged.corrected
+        if judged.decided is not None:
+            yield key, judged.decided
 
     def clocks(self, key: CellKey, state: CellState) -> tuple[int, int] | None:
         """The oldest and the newest clock of what a cell holds; None when it holds nothing."""

@@ -126,12 +126,12 @@ def _copies(
 
 def unite_bars(table: pa.Table) -> pa.Table:
     """Of each bar the highest version."""
-    return _first_of(table, ("exchange", "symbol", "interval_s", "window_start"), "version")
+    return _first_of(table, BAR.key, "version")
 
 
 def unite_stats(table: pa.Table) -> pa.Table:
     """Of each stat the highest version."""
-    return _first_of(table, ("kind", "exchange", "symbol", "interval_s", "window_start"), "version")
+    return _first_of(table, STAT.key, "version")
 
 
 def unite_places(table: pa.Table) -> pa.Table:

@@ -20,6 +20,7 @@ NEW: Final = 0
 COPY: Final = 1
 AGAIN: Final = 2
 CONFLICT: Final = 3
+DECIDED: Final = 4  # no verdict of this module: new, and what conflicts with it is known; see cell_fold.py
 
 Verdicts = npt.NDArray[np.uint8]
 

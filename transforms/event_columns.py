@@ -10,9 +10,10 @@ from schemas.event import EVENT, EVENT_FIELDS, SIDES
 from schemas.records import TIMESTAMP
 from transforms.decode import protobuf_fields
 from transforms.exact import Ints
+from transforms.faults import Limits, is_plausible_time
 from transforms.rows import Rows
 
-_YEAR_10000_US: Final = 253_402_300_800_000_000
+_LIMITS: Final = Limits()
 
 
 def event_columns(topics: pa.StringArray, rows: Rows, chosen: Ints, values: pa.BinaryArray) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def event_columns(topics: pa.StringArray, rows: Rows, chosen: Ints, values: pa.B
         "volume": fields["volume"],
         "side": pa.array(SIDES, pa.utf8()).take(pa.array(side)),
         "sequence": fields["sequence"],
-        "received_at": _null_for_no_time(fields["received_at"]),
+        "received_at": _plausible(fields["received_at"], rows["log_time_us"][chosen]),
         "topic": topics,
         "partition": pa.array(rows["partition"][chosen]),
         "offset": pa.array(rows["offset"][chosen]),
@@ -47,10 +48,12 @@ def no_copies(count: int) -> pa.ListArray:
     return pa.ListArray.from_arrays(np.zeros(count + 1, np.int32), pa.array([], kind.value_type), type=kind)
 
 
-def _null_for_no_time(time_us: pa.Int64Array) -> pa.TimestampArray:
-    """Times that a producer may have set to anything: what no calendar has stops whoever reads it, so it is unknown."""
-    is_time = pc.and_(pc.greater_equal(time_us, 0), pc.less(time_us, _YEAR_10000_US))
-    return pc.if_else(is_time, time_us, pa.scalar(None, pa.int64())).cast(TIMESTAMP)
+def _plausible(time_us: pa.Int64Array, log_time_us: Ints) -> pa.TimestampArray:
+    """Times that nothing is made of, as the event time is judged; what is of another unit or date is unknown."""
+    if time_us.null_count < len(time_us):
+        wrong = ~is_plausible_time(time_us.fill_null(0).to_numpy(), log_time_us, _LIMITS)
+        time_us = pc.if_else(pa.array(wrong), pa.scalar(None, pa.int64()), time_us)
+    return time_us.cast(TIMESTAMP)
 
 
 def _null_for_empty(text: pa.StringArray) -> pa.StringArray:

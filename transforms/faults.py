@@ -13,7 +13,7 @@ from schemas.event import ORDER_BOOK, TICKER, TRADE
 from schemas.reject import RejectReason
 from schemas.units import US_PER_S
 from transforms.batches import RawBatch
-from transforms.exact import Floats, Mask, is_too_fine
+from transforms.exact import Floats, Ints, Mask, is_too_fine
 from transforms.log_clock import plausible
 
 Faults = list[tuple[RejectReason, Mask]]
@@ -112,12 +112,17 @@ def _name_rule(joined: str, max_bytes: int) -> RejectReason | None:
     return None
 
 
+def is_plausible_time(time_us: Ints, log_time_us: Ints, limits: Limits) -> Mask:
+    """Which times, in microseconds, a record of that log time may name."""
+    return (time_us >= log_time_us - limits.max_age_us) & (time_us <= log_time_us + limits.max_ahead_us)
+
+
 def _time_faults(time: npt.NDArray[np.int64], log_time_us: npt.NDArray[np.int64], limits: Limits) -> Faults:
     """Implausible event times, told apart by the unit in which they would be plausible."""
-    oldest, newest = log_time_us - limits.max_age_us, log_time_us + limits.max_ahead_us
-    wrong = (time < oldest) | (time > newest)
+    wrong = ~is_plausible_time(time, log_time_us, limits)
     if not wrong.any():
         return []
+    oldest, newest = log_time_us - limits.max_age_us, log_time_us + limits.max_ahead_us
 
     def in_unit(scaled: npt.NDArray[np.float64]) -> Mask:
         return wrong & (scaled >= oldest) & (scaled <= newest)

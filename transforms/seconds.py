@@ -1,9 +1,10 @@
 """What a cell knows of its second: accumulators whose merge is associative and commutative, so that no order changes
 them. One row an instrument and kind of event: trades become bars, tickers and book changes become stats.
 
-An accumulator is a function of the *set* of records folded, copies included: a copy adds to lineage, late count,
+An accumulator is a function of the *set* of records folded, copies included: a copy adds to lineage, delayed count,
 duplicate count and version, and may win a tie for the first or last by its place; only the first of an identity adds
-to the sums. A trade of size zero moves no price: it is counted apart. A record in conflict adds to the version alone.
+to the sums. A trade of size zero, and a level's deletion, moves no price: it is counted apart. A record in conflict
+adds to the version alone.
 So the version grows with each record and equal version means equal content, in whatever order records were read.
 """
 

@@ -18,15 +18,15 @@ def _of_tickers(tickers: WindowColumns) -> dict[str, Any]:
 
 
 def _of_books(books: WindowColumns) -> dict[str, Any]:
-    depths = zip(books.sums["bid_volume"], books.sums["ask_volume"], strict=True)
+    volumes = zip(books.sums["bid_update_volume"], books.sums["ask_update_volume"], strict=True)
     return {
         "kind": ["book"] * len(books.instruments),
-        "spread": _spreads(books.values["best_bid"], books.values["best_ask"]),
-        "depth_imbalance": [quotient(bid - ask, bid + ask) for bid, ask in depths],
+        "update_price_gap": _gaps(books.values["max_bid_update_price"], books.values["min_ask_update_price"]),
+        "update_imbalance": [quotient(bid - ask, bid + ask) for bid, ask in volumes],
     }
 
 
-def _spreads(bid: Floats, ask: Floats) -> list[float | None]:
+def _gaps(bid: Floats, ask: Floats) -> list[float | None]:
     """ask - bid of the decimals that were meant, rounded once; None where one is missing."""
     both = known(bid) & known(ask)
     edges = (integers_e18(np.where(both, edge, 0.0)) for edge in (bid, ask))
@@ -50,12 +50,13 @@ BOOKS: Final = Layout(
     record=STAT,
     values={
         "event_count": ("events", "added"),
-        "best_bid": ("bid", "highest"),
-        "best_ask": ("ask", "lowest"),
+        "max_bid_update_price": ("bid", "highest"),
+        "min_ask_update_price": ("ask", "lowest"),
         "unknown_side_count": ("sideless", "added"),
+        "level_delete_count": ("zeros", "added"),
         **COMMON,
     },
-    volumes={"bid_volume": "buy_volume", "ask_volume": "sell_volume"},
+    volumes={"bid_update_volume": "buy_volume", "ask_update_volume": "sell_volume"},
     derived=_of_books,
 )
 _KINDS: Final = ((TICKER, TICKERS), (ORDER_BOOK, BOOKS))

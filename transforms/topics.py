@@ -1,7 +1,8 @@
 """Downstream topics: at least once, by an idempotent producer, acknowledged by all replicas before a bundle ends."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -14,21 +15,34 @@ from schemas.late import LATE
 from schemas.records import Record
 from schemas.reject import REJECT
 from schemas.stat import STAT
+from schemas.units import US_PER_S
 from transforms.batches import EventBatch
 from transforms.cell_config import CellKey
 from transforms.decode import with_header_ids
+from transforms.dedup import DECIDED
 from transforms.identity import shards_of
 from transforms.windows import ShardRecords
 
 Message = tuple[bytes, bytes, int]  # value, key, partition; a tuple, for one is made for each event
-Outgoing = tuple[str, list[Message]]  # the topic, and what goes there
-Encode = Callable[[Any, "TopicNames", Callable[[str], int]], Outgoing]
+Headers = list[tuple[str, bytes]]
+Encode = Callable[[Any, "TopicNames", Callable[[str], int]], "Outgoing"]
 
 _FLUSH_S: Final = 60.0
 _FULL_S: Final = 0.1  # how long to wait at a time for room in the producer's queue
 _BY_KEY: Final = -1  # librdkafka's word for a partition that the key decides
+VERSION_HEADER: Final = "horizon-version"  # of a unique event; 1 without it
+_DECIDED: Final[Headers] = [(VERSION_HEADER, b"2")]
 _MAX_REJECT_BYTES: Final = 2_000_000  # of value, key and headers; runners/topics.toml gives md.rejects twice the room
+_EVENT_KEY: Final = np.dtype([("hi", "<u8"), ("lo", "<u8"), ("second", "<i8")])
 INTERVAL_NAMES: Final = {1: "1s", 10: "10s", 60: "1m", 300: "5m", 3600: "1h"}
+
+
+class Outgoing(NamedTuple):
+    """Messages of one topic, and the headers that each of them has."""
+
+    topic: str
+    messages: list[Message]
+    headers: Headers | None = None
 
 
 class TopicNames:
@@ -47,33 +61,44 @@ class TopicNames:
 
 
 def unique_events(element: tuple[CellKey, EventBatch], names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
-    """Unique events as they were read, keyed by identity; all events of an instrument in one partition."""
-    batch = element[1]
-    homes = shards_of(batch.instruments, partitions(names.unique))[batch.rows["instrument"]].tolist()
-    keys = np.stack([batch.rows["identity_hi"], batch.rows["identity_lo"]], axis=1).view("V16")[:, 0].tolist()
+    """Unique events as they were read, keyed by what the cell tells apart: the identity and the event second.
+
+    All events of an instrument are in one partition. What was decided between conflicting records is version 2.
+    """
+    batch, rows = element[1], element[1].rows
+    homes = shards_of(batch.instruments, partitions(names.unique))[rows["instrument"]].tolist()
+    keys = np.empty(len(rows), _EVENT_KEY)
+    keys["hi"], keys["lo"] = rows["identity_hi"], rows["identity_lo"]
+    keys["second"] = rows["event_time_us"] // US_PER_S
     values = with_header_ids(batch.values, batch.headers).to_numpy(zero_copy_only=False).tolist()
-    return names.unique, list(zip(values, keys, homes, strict=True))
+    messages = list(zip(values, keys.view(f"V{_EVENT_KEY.itemsize}").tolist(), homes, strict=True))
+    return Outgoing(names.unique, messages, _DECIDED if rows["verdict"][0] == DECIDED else None)
+
+
+def version_of(headers: Sequence[tuple[str, bytes | None]] | None) -> int:
+    """Version of a unique event's message; of those with one key the highest counts (schemas/newest.py)."""
+    return next((int(value) for name, value in headers or () if name == VERSION_HEADER and value), 1)
 
 
 def bars(element: ShardRecords, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
-    """Bars of one window, keyed by bar, so that compaction keeps the newest version."""
+    """Bars of one window, keyed by bar; of each key the highest version counts."""
     interval_s = element[1].column("interval_s")[0].as_py()
-    return names.bars(interval_s), _encoded(BAR, element[1], _bar_key)
+    return Outgoing(names.bars(interval_s), _encoded(BAR, element[1], _bar_key))
 
 
 def stats(element: ShardRecords, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
-    """Stats of one window, keyed by stat, so that compaction keeps the newest version."""
-    return names.stats, _encoded(STAT, element[1], _stat_key)
+    """Stats of one window, keyed by stat; of each key the highest version counts."""
+    return Outgoing(names.stats, _encoded(STAT, element[1], _stat_key))
 
 
 def late_events(late: pa.RecordBatch, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
     """Late events, keyed by their place in the log."""
-    return names.late, _encoded(LATE, late, _place_key)
+    return Outgoing(names.late, _encoded(LATE, late, _place_key))
 
 
 def rejects(refused: pa.RecordBatch, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
     """Rejects, keyed by their place in the log. What no topic would take is left out here and whole in the files."""
-    return names.rejects, _encoded(REJECT, refused, _place_key, _fitting)
+    return Outgoing(names.rejects, _encoded(REJECT, refused, _place_key, _fitting))
 
 
 def _fitting(row: dict[str, Any]) -> dict[str, Any]:
@@ -137,14 +162,16 @@ class _Publish(beam.DoFn):
         )
 
     def process(self, element: Any) -> None:
-        topic, messages = self._encode(element, self._names, self._partitions)
+        topic, messages, headers = self._encode(element, self._names, self._partitions)
         produce = self._producer.produce  # a quarter cheaper than produce_batch, which takes dicts
+        if headers is not None:
+            produce = partial(produce, headers=headers)
         for message in messages:
             value, key, partition = message
             try:
                 produce(topic, value, key, partition)
             except BufferError:
-                self._produce_when_there_is_room(topic, message)
+                self._produce_when_there_is_room(produce, topic, message)
 
     def finish_bundle(self) -> None:
         left = self._producer.flush(_FLUSH_S)
@@ -160,12 +187,12 @@ class _Publish(beam.DoFn):
         if error is not None:
             self._errors.append(error)
 
-    def _produce_when_there_is_room(self, topic: str, message: Message) -> None:
+    def _produce_when_there_is_room(self, produce: Callable[..., None], topic: str, message: Message) -> None:
         """The queue is full: let it drain until it takes the message."""
         while True:
             self._producer.poll(_FULL_S)
             try:
-                self._producer.produce(topic, *message)
+                produce(topic, *message)
             except BufferError:
                 continue
             return
@@ -185,7 +212,8 @@ class PublishRecords(beam.PTransform):
     In:     whatever `encode` turns into messages.
     Out:    nothing.
     Errors: KafkaException, TimeoutError: the bundle fails and is tried again, so records may come twice, with the
-            same key and content; consumers keep the newest of a key.
+            same key and content; of a key the highest version counts (schemas/newest.py), never the last written:
+            a worker that was taken for dead may still write what it holds.
     Source: docs/specs/market_data.md, step 8.
     """
 

@@ -24,7 +24,7 @@ _DECIMAL_BYTES: Final = 32
 COMMON: Final[Mapping[str, tuple[str, Fold]]] = {
     "first_event_time": ("open_time", "first"),
     "last_event_time": ("close_time", "last"),
-    "late_count": ("late", "added"),
+    "delayed_count": ("delayed", "added"),
     "duplicate_count": ("copies", "added"),
 }
 
