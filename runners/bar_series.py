@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +12,7 @@ import pyarrow.dataset as ds
 
 from runners.peek import peek
 from schemas.bar import BAR
+from schemas.newest import newest
 from schemas.records import Record
 from transforms.topics import INTERVAL_NAMES
 
@@ -53,28 +53,22 @@ def bars_in_files(root: Path, query: BarQuery) -> list[dict[str, Any]]:
         if value is not None:
             wanted = wanted & (pc.field(name) == value)
     table: pa.Table = ds.dataset(files, schema=BAR.arrow, format="parquet").to_table(filter=wanted)
-    return newest(Record.rows(table))
+    return _series(Record.rows(table))
 
 
 def bars_on_topic(bootstrap_servers: str, topic: str, query: BarQuery) -> list[dict[str, Any]]:
     """Bars on a topic, sorted by instrument and window; PeekError when it cannot be read."""
     records = peek(bootstrap_servers, topic, start="first", limit=None)
     rows = (dict(record.row) for record in records if record.kind == "Bar")
-    return newest(row for row in rows if query.matches(row["exchange"], row["symbol"], row["interval_s"]))
+    return _series(row for row in rows if query.matches(row["exchange"], row["symbol"], row["interval_s"]))
 
 
-def newest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The highest version of each bar, sorted by instrument and window."""
-    best: dict[tuple[str, str, int, datetime], dict[str, Any]] = {}
-    for row in rows:
-        key = (row["exchange"], row["symbol"], row["interval_s"], row["window_start"])
-        if key not in best or row["version"] > best[key]["version"]:
-            best[key] = row
-    return [best[key] for key in sorted(best)]
+def _series(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for _, row in sorted(newest(rows, BAR.key).items())]
 
 
 def last_of_each(rows: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """The last `count` bars of each instrument; `rows` as `newest` gives them."""
+    """The last `count` bars of each instrument; `rows` sorted by instrument and window."""
     series: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         series.setdefault((row["exchange"], row["symbol"]), []).append(row)

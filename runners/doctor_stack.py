@@ -17,7 +17,7 @@ from runners.job_numbers import OFFSETS_TOPIC, partition_numbers
 from runners.log import LogError, list_offsets
 from runners.stack import Endpoints, LocalStack
 from runners.status import JobNumbers, checkpoint_findings
-from runners.topics import Plan, TopicsError, TopicSpec, plan_topics, read_specs, settings_of
+from runners.topics import COMPACTED, Plan, TopicsError, TopicSpec, plan_topics, read_specs, settings_of
 from schemas.units import MS_PER_S
 
 _SKEW_S: Final = 1.0
@@ -75,13 +75,13 @@ def topics_check(bootstrap_servers: str) -> Check:
 
 
 def topics_verdict(specs: tuple[TopicSpec, ...], plan: Plan) -> Check:
-    """What a plan means: a missing topic stops the job, another setting does not."""
+    """What a plan means: a missing topic stops the job, another setting does not. A compacted one is told first."""
     missing = [change.topic for change in plan.changes if change.kind == "create"]
     if missing:
         said = f"{len(missing)} of {len(specs)} missing: {', '.join(missing)}"
         return Check("topics", "failed", said, "`horizon topics apply`")
     if plan.changes:
-        first = plan.changes[0]
+        first = next((change for change in plan.changes if COMPACTED in change.detail), plan.changes[0])
         said = f"{len(plan.changes)} differences, the first: {first.topic} {first.detail}"
         return Check("topics", "warning", said, "`horizon topics plan` shows them, `horizon topics apply` removes them")
     return Check("topics", "ok", f"{len(specs)} as in topics.toml")

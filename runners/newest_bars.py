@@ -1,10 +1,13 @@
 """The newest bars on a topic, for the screen."""
 
+from collections.abc import Hashable
 from typing import Any, Final
 
 from confluent_kafka import Consumer
 
 from schemas import avro
+from schemas.bar import BAR
+from schemas.newest import newest
 
 _MAX: Final = 10_000
 
@@ -22,23 +25,22 @@ class NewestBars:
             }
         )
         self._consumer.subscribe([topic])
-        self._newest: dict[tuple[str, str], dict[str, Any]] = {}
+        self._last: dict[Hashable, dict[str, Any]] = {}  # by instrument
 
     def poll(self) -> list[dict[str, Any]]:
         """BAR rows, the newest of each instrument, those with most trades first."""
+        rows = list(self._last.values())
         for message in self._consumer.consume(_MAX, timeout=0.2):
             value = message.value()
             if message.error() or value is None:
                 continue
             try:
-                _, row = avro.decode(value)
+                rows.append(avro.decode(value)[1])
             except avro.UnknownSchemaError:  # a bar of another version
                 continue
-            key = (row["exchange"], row["symbol"])
-            before = self._newest.get(key)
-            if before is None or (row["window_start"], row["version"]) > (before["window_start"], before["version"]):
-                self._newest[key] = row
-        return sorted(self._newest.values(), key=lambda row: -int(row["trade_count"]))
+        bars = sorted(newest(rows, BAR.key).values(), key=lambda row: row["window_start"])
+        self._last = {(row["exchange"], row["symbol"]): row for row in bars}
+        return sorted(self._last.values(), key=lambda row: -int(row["trade_count"]))
 
     def close(self) -> None:
         """Leave the group."""

@@ -33,6 +33,9 @@ __all__ = [
 ]
 
 TIMEOUT_S = 15.0
+COMPACTED = ": compaction keeps of a key what was written last, not the highest version"
+
+_CLEANUP, _COMPACT = "cleanup.policy", "compact"
 
 Kind = Literal["create", "alter_config", "add_partitions", "cannot"]
 
@@ -98,8 +101,10 @@ def differences(spec: TopicSpec, actual: Actual | None) -> list[Change]:
         )
         found.append(Change("cannot", spec.name, detail))
     for key, value in sorted(spec.config.items()):
-        if actual.config.get(key) != value:
-            found.append(Change("alter_config", spec.name, f"{key} {actual.config.get(key, 'unset')} -> {value}"))
+        has = actual.config.get(key, "unset")
+        if has != value:
+            why = COMPACTED if key == _CLEANUP and _COMPACT in has and _COMPACT not in value else ""
+            found.append(Change("alter_config", spec.name, f"{key} {has} -> {value}{why}"))
     return found
 
 

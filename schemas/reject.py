@@ -44,8 +44,12 @@ REJECT: Final = Record(
     "A refused record with its original bytes; on the topic without those that would not fit, which the detail names.",
     (
         *LOG_FIELDS,
-        Field("key", pa.binary(), "record key", "bytes", _AS_READ, null="record had no key; on the topic also: too large"),
-        Field("value", pa.binary(), "record value", "bytes", _AS_READ, null="a tombstone; on the topic also: too large"),
+        Field(
+            "key", pa.binary(), "record key", "bytes", _AS_READ, null="record had none; on the topic also: too large"
+        ),
+        Field(
+            "value", pa.binary(), "record value", "bytes", _AS_READ, null="a tombstone; on the topic also: too large"
+        ),
         Field(
             "headers",
             struct_list([("key", pa.utf8(), False), ("value", pa.binary(), True)]),

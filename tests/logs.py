@@ -207,6 +207,7 @@ def odd_events(at_us: int, trade_id: str) -> list[tuple[MarketDataEvent, bytes |
         (odd(price=1e15, volume=1e15), None),
         (odd(symbol="S" * 255, exchange="Ω" * 127), None),
         (odd(received_at=2**63 - 1), None),
+        (odd(received_at=(T0_US + at_us) // 1_000), None),
         (trade(at_us - 125 * US_PER_S, trade_id=trade_id, received_at=2**63 - 1), None),  # late
         (odd(source="\x00\n\t"), None),
         (odd(), later_producers),

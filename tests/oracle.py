@@ -19,7 +19,7 @@ Place = tuple[int, int]  # (partition, offset)
 BarKey = tuple[str, str, int, int]  # (exchange, symbol, interval in s, window start in us)
 
 exact = Context(prec=120, rounding=ROUND_HALF_EVEN)
-_TRADE, _BUY, _SELL = 0, 1, 2
+_TRADE, _TICKER, _BUY, _SELL = 0, 2, 1, 2
 _WORD = 1 << 64
 
 
@@ -69,8 +69,8 @@ class Sent:
 
     @property
     def moves_price(self) -> bool:
-        """Whether its price counts: not that of a trade of size zero."""
-        return self.event.event_type != _TRADE or self.event.volume != 0
+        """Whether its price counts: not that of a trade of size zero, nor that of a level's deletion."""
+        return self.event.event_type == _TICKER or self.event.volume != 0
 
     @property
     def sequence(self) -> int:
@@ -130,7 +130,7 @@ class Expected:
     unique: dict[Place, list[Place]]  # first in the log of an identity -> the others, sorted
     late: set[Place]
     conflicts: set[Place]
-    bars: dict[BarKey, dict[str, Any]]  # every field of BAR but identity_digest and status
+    bars: dict[BarKey, dict[str, Any]]  # every field of BAR but identity_digest
     trades_of: dict[BarKey, list[Place]]  # the unique trades in a bar, for its digest
     sent: dict[Place, Sent]
     groups: list[Group]  # what was folded: the records of each identity in its second
@@ -204,7 +204,7 @@ def _bar(key: BarKey, groups: list[Group], grace_us: int) -> dict[str, Any]:
         "sell_volume": add_up(record.volume for record in firsts if record.event.side == _SELL),
         "first_event_time": utc(moves[0].event.timestamp) if moves else None,
         "last_event_time": utc(moves[-1].event.timestamp) if moves else None,
-        "late_count": sum(record.lag_us > grace_us for record in folded),
+        "delayed_count": sum(record.lag_us > grace_us for record in folded),
         "duplicate_count": len(folded) - len(firsts),
         "version": len(folded) + sum(group.conflicts for group in groups),
         "lineage": lineage_of(folded),

@@ -92,7 +92,7 @@ def _common(key: StatKey, groups: Sequence[Group], grace_us: int) -> dict[str, A
         "event_count": sum(group.records[0].moves_price for group in groups),
         "first_event_time": utc(moves[0].event.timestamp) if moves else None,
         "last_event_time": utc(moves[-1].event.timestamp) if moves else None,
-        "late_count": sum(record.lag_us > grace_us for record in folded),
+        "delayed_count": sum(record.lag_us > grace_us for record in folded),
         "duplicate_count": len(folded) - len(groups),
         "version": len(folded) + sum(group.conflicts for group in groups),
         "lineage": lineage_of(folded),
@@ -115,18 +115,20 @@ def _prices(groups: Sequence[Group]) -> dict[str, Any]:
 
 def _book(groups: Sequence[Group]) -> dict[str, Any]:
     changes = [group.records[0] for group in groups]
-    bids, asks = ([change for change in changes if change.event.side == side] for side in (1, 2))
+    updates = [change for change in changes if change.moves_price]
+    bids, asks = ([change for change in updates if change.event.side == side] for side in (1, 2))
     bid = max((change.price for change in bids), default=None)
     ask = min((change.price for change in asks), default=None)
     bid_volume, ask_volume = (add_up(change.volume for change in side) for side in (bids, asks))
     return {
-        "best_bid": bid,
-        "best_ask": ask,
-        "spread": None if bid is None or ask is None else float(exact.subtract(meant(ask), meant(bid))),
-        "bid_volume": bid_volume,
-        "ask_volume": ask_volume,
-        "depth_imbalance": rounded_quotient(exact.subtract(bid_volume, ask_volume), exact.add(bid_volume, ask_volume)),
-        "unknown_side_count": len(changes) - len(bids) - len(asks),
+        "max_bid_update_price": bid,
+        "min_ask_update_price": ask,
+        "update_price_gap": None if bid is None or ask is None else float(exact.subtract(meant(ask), meant(bid))),
+        "bid_update_volume": bid_volume,
+        "ask_update_volume": ask_volume,
+        "update_imbalance": rounded_quotient(exact.subtract(bid_volume, ask_volume), exact.add(bid_volume, ask_volume)),
+        "unknown_side_count": len(updates) - len(bids) - len(asks),
+        "level_delete_count": len(changes) - len(updates),
     }
 
 

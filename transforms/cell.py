@@ -179,9 +179,10 @@ class FoldCells(beam.PTransform):
     """Drop duplicates, build bars and stats of 1 s and 10 s and write the event files, each cell for itself.
 
     In:     (CellKey, EventBatch), each batch of one cell.
-    Out:    .events unique events at once, and again, with verdict DECIDED, what stays of a conflict; .bars BAR records of 1 s when the log's clock passes end + grace, of 10 s
-            likewise, again when they grow, at most every 10 s of the log's clock; .stats STAT records of tickers and
-            books, likewise; .late stragglers of closed cells; .bad identity conflicts.
+    Out:    .events unique events at once, and again, with verdict DECIDED, what stays of a conflict; .bars BAR records
+            of 1 s when the log's clock passes end + grace, of 10 s likewise, again when they grow, at most every 10 s
+            of the log's clock; .stats STAT records of tickers and books, likewise; .late stragglers of closed cells;
+            .bad identity conflicts.
     Cost:   a record and 110 bytes until its window is out, then 32 bytes until end + horizon + slack; one crossing.
     Errors: identity_conflict; cell_closed (0 in a healthy run); OSError of the file system: the runner tries again.
     Source: docs/specs/market_data.md, step 5.

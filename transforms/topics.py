@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -15,34 +14,19 @@ from schemas.late import LATE
 from schemas.records import Record
 from schemas.reject import REJECT
 from schemas.stat import STAT
-from schemas.units import US_PER_S
 from transforms.batches import EventBatch
 from transforms.cell_config import CellKey
-from transforms.decode import with_header_ids
-from transforms.dedup import DECIDED
-from transforms.identity import shards_of
+from transforms.event_messages import Headers, Message, event_messages
 from transforms.windows import ShardRecords
 
-Message = tuple[bytes, bytes, int]  # value, key, partition; a tuple, for one is made for each event
-Headers = list[tuple[str, bytes]]
-Encode = Callable[[Any, "TopicNames", Callable[[str], int]], "Outgoing"]
+Outgoing = tuple[str, list[Message]] | tuple[str, list[Message], Headers]  # the topic, what goes there, headers of each
+Encode = Callable[[Any, "TopicNames", Callable[[str], int]], Outgoing]
 
 _FLUSH_S: Final = 60.0
 _FULL_S: Final = 0.1  # how long to wait at a time for room in the producer's queue
 _BY_KEY: Final = -1  # librdkafka's word for a partition that the key decides
-VERSION_HEADER: Final = "horizon-version"  # of a unique event; 1 without it
-_DECIDED: Final[Headers] = [(VERSION_HEADER, b"2")]
 _MAX_REJECT_BYTES: Final = 2_000_000  # of value, key and headers; runners/topics.toml gives md.rejects twice the room
-_EVENT_KEY: Final = np.dtype([("hi", "<u8"), ("lo", "<u8"), ("second", "<i8")])
 INTERVAL_NAMES: Final = {1: "1s", 10: "10s", 60: "1m", 300: "5m", 3600: "1h"}
-
-
-class Outgoing(NamedTuple):
-    """Messages of one topic, and the headers that each of them has."""
-
-    topic: str
-    messages: list[Message]
-    headers: Headers | None = None
 
 
 class TopicNames:
@@ -61,44 +45,29 @@ class TopicNames:
 
 
 def unique_events(element: tuple[CellKey, EventBatch], names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
-    """Unique events as they were read, keyed by what the cell tells apart: the identity and the event second.
-
-    All events of an instrument are in one partition. What was decided between conflicting records is version 2.
-    """
-    batch, rows = element[1], element[1].rows
-    homes = shards_of(batch.instruments, partitions(names.unique))[rows["instrument"]].tolist()
-    keys = np.empty(len(rows), _EVENT_KEY)
-    keys["hi"], keys["lo"] = rows["identity_hi"], rows["identity_lo"]
-    keys["second"] = rows["event_time_us"] // US_PER_S
-    values = with_header_ids(batch.values, batch.headers).to_numpy(zero_copy_only=False).tolist()
-    messages = list(zip(values, keys.view(f"V{_EVENT_KEY.itemsize}").tolist(), homes, strict=True))
-    return Outgoing(names.unique, messages, _DECIDED if rows["verdict"][0] == DECIDED else None)
-
-
-def version_of(headers: Sequence[tuple[str, bytes | None]] | None) -> int:
-    """Version of a unique event's message; of those with one key the highest counts (schemas/newest.py)."""
-    return next((int(value) for name, value in headers or () if name == VERSION_HEADER and value), 1)
+    """Unique events as they were read, keyed by identity and event second."""
+    return names.unique, *event_messages(element[1], partitions(names.unique))
 
 
 def bars(element: ShardRecords, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
     """Bars of one window, keyed by bar; of each key the highest version counts."""
     interval_s = element[1].column("interval_s")[0].as_py()
-    return Outgoing(names.bars(interval_s), _encoded(BAR, element[1], _bar_key))
+    return names.bars(interval_s), _encoded(BAR, element[1], _bar_key)
 
 
 def stats(element: ShardRecords, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
     """Stats of one window, keyed by stat; of each key the highest version counts."""
-    return Outgoing(names.stats, _encoded(STAT, element[1], _stat_key))
+    return names.stats, _encoded(STAT, element[1], _stat_key)
 
 
 def late_events(late: pa.RecordBatch, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
     """Late events, keyed by their place in the log."""
-    return Outgoing(names.late, _encoded(LATE, late, _place_key))
+    return names.late, _encoded(LATE, late, _place_key)
 
 
 def rejects(refused: pa.RecordBatch, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
     """Rejects, keyed by their place in the log. What no topic would take is left out here and whole in the files."""
-    return Outgoing(names.rejects, _encoded(REJECT, refused, _place_key, _fitting))
+    return names.rejects, _encoded(REJECT, refused, _place_key, _fitting)
 
 
 def _fitting(row: dict[str, Any]) -> dict[str, Any]:
@@ -162,10 +131,10 @@ class _Publish(beam.DoFn):
         )
 
     def process(self, element: Any) -> None:
-        topic, messages, headers = self._encode(element, self._names, self._partitions)
+        topic, messages, *headers = self._encode(element, self._names, self._partitions)
         produce = self._producer.produce  # a quarter cheaper than produce_batch, which takes dicts
-        if headers is not None:
-            produce = partial(produce, headers=headers)
+        if headers:
+            produce = partial(produce, headers=headers[0])
         for message in messages:
             value, key, partition = message
             try:
@@ -212,8 +181,7 @@ class PublishRecords(beam.PTransform):
     In:     whatever `encode` turns into messages.
     Out:    nothing.
     Errors: KafkaException, TimeoutError: the bundle fails and is tried again, so records may come twice, with the
-            same key and content; of a key the highest version counts (schemas/newest.py), never the last written:
-            a worker that was taken for dead may still write what it holds.
+            same key and content, and in any order: of a key the highest version counts (schemas/newest.py).
     Source: docs/specs/market_data.md, step 8.
     """
 

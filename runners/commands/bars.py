@@ -119,11 +119,10 @@ def _table(rows: list[dict[str, Any]], interval: str, wide: bool) -> Table:
         **({"vwap": [plain(row["vwap"]) for row in rows]} if wide else {}),
         "trades": [str(row["trade_count"]) for row in rows],
         **({"version": [str(row["version"]) for row in rows]} if wide else {}),
-        **({"status": [row["status"] for row in rows]} if wide or len(named) == 1 else {}),
     }
     table = Table(title=title, header_style="bold", box=box.SIMPLE_HEAD, padding=(0, int(wide), 0, 0), pad_edge=False)
     for name in cells:
-        left = name in ("instrument", "window", "status")
+        left = name in ("instrument", "window")
         table.add_column(name, justify="left" if left else "right", no_wrap=True)
     for line in zip(*cells.values(), strict=True):
         table.add_row(*line)

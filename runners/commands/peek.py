@@ -76,7 +76,7 @@ def _summary(kind: str, row: Mapping[str, Any]) -> str:
         prices = " ".join(f"{name[0].upper()} {plain(row[name])}" for name in ("open", "high", "low", "close"))
         return (
             f"{row['interval_s']} s from {_time(row['window_start'])} {prices} volume {plain(row['volume'])} "
-            f"trades {row['trade_count']} version {row['version']} {row['status']}"
+            f"trades {row['trade_count']} version {row['version']}"
         )
     if kind == "Reject":
         place = f"{row['topic']} {row['partition']}@{row['offset']}"

@@ -190,7 +190,7 @@ def test_lag_equal_to_the_horizon_is_folded_and_one_millisecond_more_is_late(tmp
     log.add(trade(0), log_time_us=T0_US)  # behind newer records: the partition's clock counts, not its own log time
     written = run(log.batches(), tmp_path)
     assert [place_of(row) for row in written.rows("late")] == [(0, 2), (0, 3)]
-    assert {(bar["trade_count"], bar["late_count"]) for bar in written.rows("bars")} == {(2, 1)}
+    assert {(bar["trade_count"], bar["delayed_count"]) for bar in written.rows("bars")} == {(2, 1)}
 
 
 def test_volumes_that_doubles_cannot_add_are_summed_exactly(tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 from runners.__main__ import app
-from runners.bar_series import BarQuery, BarsError, bars_in_files, bars_on_topic, last_of_each, newest, plain
+from runners.bar_series import BarQuery, BarsError, bars_in_files, bars_on_topic, last_of_each, plain
 from runners.charts import html_page, svg, write_chart
 from runners.publish import PublishBatch, publish_batches
 from runners.stack import Endpoints
 from schemas.avro import encode
 from schemas.bar import BAR
+from schemas.newest import newest
 
 START = datetime(2021, 4, 17, 16, 43, tzinfo=UTC)
 
@@ -46,10 +47,9 @@ def bar(number: int = 0, version: int = 1, symbol: str = "A-B", interval_s: int 
         "sell_volume": Decimal(0),
         "first_event_time": start,
         "last_event_time": start,
-        "late_count": 0,
+        "delayed_count": 0,
         "duplicate_count": 0,
         "version": version,
-        "status": "complete",
         "lineage": [],
         "identity_digest": bytes(16),
         **fields,
@@ -73,7 +73,8 @@ def root(tmp_path: Path) -> Path:
 
 def test_highest_version_counts_whatever_the_order() -> None:
     rows = [bar(0, 2), bar(0, 3), bar(0, 1), bar(1, 1)]
-    assert newest(rows) == newest(rows[::-1]) == [bar(0, 3), bar(1, 1)]
+    found = [newest(read, BAR.key) for read in (rows, rows[::-1])]
+    assert [list(bars.values()) for bars in found] == [[bar(0, 3), bar(1, 1)], [bar(1, 1), bar(0, 3)]]
 
 
 def test_files_give_what_is_asked_for(root: Path) -> None:
@@ -189,8 +190,8 @@ def test_command_prints_a_table_and_draws_a_chart(root: Path) -> None:
     assert "x A-B, bars of 1m, 2021-04-17 (UTC)" in result.stdout
     rows = [line.split() for line in result.stdout.splitlines() if line.strip().startswith("16:")]
     assert rows == [
-        ["16:46:00", "103", "105", "102", "104", "30", "-", "3", "3", "complete"],
-        ["16:47:00", "104", "106", "103", "103", "30", "-", "3", "3", "complete"],
+        ["16:46:00", "103", "105", "102", "104", "30", "-", "3", "3"],
+        ["16:47:00", "104", "106", "103", "103", "30", "-", "3", "3"],
     ]
     assert f"chart: {chart}" in result.stdout.replace("\n", "")
     assert chart.read_text().startswith("<!doctype html>")
@@ -202,7 +203,7 @@ def test_command_shows_a_bar_without_a_price(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["bars", "--dir", str(tmp_path)])
     assert result.exit_code == 0, result.output
     (row,) = (line.split() for line in result.stdout.splitlines() if line.strip().startswith("16:"))
-    assert row == ["16:43:00", "-", "-", "-", "-", "10", "-", "0", "1", "complete"]
+    assert row == ["16:43:00", "-", "-", "-", "-", "10", "-", "0", "1"]
 
 
 def test_command_prints_json(root: Path) -> None:

@@ -49,8 +49,8 @@ def test_table_takes_columns_in_any_order(rows: dict[str, dict[str, Any]]) -> No
 
 
 def test_null_where_none_may_be_is_refused(rows: dict[str, dict[str, Any]]) -> None:
-    with pytest.raises(ValueError, match=r"Bar\.status must not be null"):
-        BAR.table_from_rows([{**rows["Bar"], "status": None}])
+    with pytest.raises(ValueError, match=r"Bar\.trade_count must not be null"):
+        BAR.table_from_rows([{**rows["Bar"], "trade_count": None}])
     with pytest.raises(ValueError, match=r"Bar\.volume must not be null"):
         BAR.table({name: [None if name == "volume" else value] for name, value in rows["Bar"].items()})
 
@@ -58,7 +58,7 @@ def test_null_where_none_may_be_is_refused(rows: dict[str, dict[str, Any]]) -> N
 def test_missing_and_unknown_columns_are_named(rows: dict[str, dict[str, Any]]) -> None:
     with pytest.raises(KeyError, match="closing"):
         BAR.table_from_rows([{**rows["Bar"], "closing": 1}])
-    with pytest.raises(KeyError, match="missing in or unknown to Bar v2"):
+    with pytest.raises(KeyError, match="missing in or unknown to Bar v3"):
         BAR.table({"open": []})
 
 

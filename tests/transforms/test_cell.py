@@ -120,7 +120,7 @@ def test_bar_goes_out_once_when_the_clock_passes_end_and_grace() -> None:
     seen = played(timeline.clock(1_499 * MS).clock(1_500 * MS).clock(30 * S))
     assert bars(seen) == [(3, 3)]
     assert times(seen) == [1_500 * MS]
-    assert [row["late_count"] for what, _, row in seen if what == "bar1"] == [0]
+    assert [row["delayed_count"] for what, _, row in seen if what == "bar1"] == [0]
 
 
 def test_window_goes_out_as_a_bar_of_ten_seconds() -> None:
@@ -148,7 +148,7 @@ def test_late_row_within_the_horizon_revises_the_bar() -> None:
     seen = played(timeline.clock(19_999 * MS).clock(20 * S).clock(60 * S))
     assert bars(seen) == [(1, 1), (2, 2)]
     assert times(seen) == [1_500 * MS, 20 * S]
-    assert [row["late_count"] for what, _, row in seen if what == "bar1"] == [0, 1]
+    assert [row["delayed_count"] for what, _, row in seen if what == "bar1"] == [0, 1]
 
 
 def test_revisions_are_not_put_off_by_what_comes_in_between() -> None:

@@ -64,7 +64,6 @@ def test_fold_gives_what_the_oracle_gives(rows: list[Sent]) -> None:
     wanted = [*expected.bars.values(), *(stat for stat in stats.values() if stat["kind"] != "sliding")]
     found = records_of(fold(NONE, batch.instruments, batch.rows, GRACE_US))
     for row in found:
-        row.pop("status", None)
         del row["identity_digest"]
     assert found == sorted(wanted, key=lambda row: (row.get("kind", ""), row["symbol"]))
 
@@ -137,29 +136,33 @@ def book_of(*changes: tuple[int, float, float]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("changes", "bid", "ask", "spread", "imbalance", "sideless"),
+    ("changes", "bid", "ask", "gap", "imbalance", "counts"),
     [
-        ([(1, 10.0, 1.0), (1, 10.5, 2.0), (2, 11.0, 1.0)], "10.5", "11", "0.5", "0.5", 0),
-        ([(1, 10.0, 1.0)], "10", None, None, "1", 0),
-        ([(2, 10.0, 1.0), (2, 9.0, 0.0)], None, "9", None, "-1", 0),  # a level that goes away counts as a change
-        ([(0, 10.0, 1.0), (3, 9.0, 1.0)], None, None, None, None, 2),
-        ([(1, 10.0, 0.0), (2, 9.5, 0.0)], "10", "9.5", "-0.5", None, 0),
-        ([(1, 10.0, 1.0), (2, 10.0, 2.0)], "10", "10", "0", "-0.3333333333333333", 0),
-        ([(1, 100.04, 0.1), (2, 100.05, 0.3)], "100.04", "100.05", "0.01", "-0.5", 0),
+        ([(1, 10.0, 1.0), (1, 10.5, 2.0), (2, 11.0, 1.0)], "10.5", "11", "0.5", "0.5", (3, 0, 0)),
+        ([(1, 10.0, 1.0)], "10", None, None, "1", (1, 0, 0)),
+        ([(2, 10.0, 1.0), (2, 9.0, 0.0)], None, "10", None, "-1", (1, 0, 1)),  # a level that goes away is no price
+        ([(1, 10.0, 1.0), (1, 99.0, 0.0), (2, 11.0, 1.0), (2, 1.0, 0.0)], "10", "11", "1", "0", (2, 0, 2)),
+        ([(0, 10.0, 1.0), (3, 9.0, 1.0), (0, 8.0, 0.0)], None, None, None, None, (2, 2, 1)),
+        ([(1, 10.0, 0.0), (2, 9.5, 0.0)], None, None, None, None, (0, 0, 2)),
+        ([(1, 10.0, 1.0), (2, 10.0, 2.0)], "10", "10", "0", "-0.3333333333333333", (2, 0, 0)),
+        ([(1, 100.04, 0.1), (2, 100.05, 0.3)], "100.04", "100.05", "0.01", "-0.5", (2, 0, 0)),
     ],
 )
-def test_book_knows_its_sides(
+def test_book_knows_its_sides_and_leaves_deletions_out(
     changes: list[tuple[int, float, float]],
     bid: str | None,
     ask: str | None,
-    spread: str | None,
+    gap: str | None,
     imbalance: str | None,
-    sideless: int,
+    counts: tuple[int, int, int],
 ) -> None:
     row = book_of(*changes)
-    wanted = [None if text is None else float(text) for text in (bid, ask, spread, imbalance)]
-    assert [row[name] for name in ("best_bid", "best_ask", "spread", "depth_imbalance")] == wanted
-    assert row["unknown_side_count"] == sideless
+    wanted = [None if text is None else float(text) for text in (bid, ask, gap, imbalance)]
+    names = ("max_bid_update_price", "min_ask_update_price", "update_price_gap", "update_imbalance")
+    assert [row[name] for name in names] == wanted
+    assert tuple(row[name] for name in ("event_count", "unknown_side_count", "level_delete_count")) == counts
+    assert (row["first_event_time"] is None) == (counts[0] == 0)
+    assert row["version"] == len(changes)
 
 
 def test_fold_does_not_change_what_it_was_given() -> None:
