@@ -26,12 +26,14 @@ from runners.simulate import Market, MarketConfig, Truth
 from runners.stack import Endpoints
 from runners.status import diagnose
 from schemas import avro
+from schemas.newest import newest
 from schemas.units import US_PER_MS
 from tests.conftest import TopicFactory
 from tests.simulated import Simulated, identity_texts, sorted_texts
 from tests.testing import Written
 from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, STATS
 from transforms.decode import BEACON_HEADER
+from transforms.event_messages import version_of
 from transforms.topics import TopicNames
 
 HOUR_US = 3_600_000_000
@@ -171,6 +173,15 @@ def bars_out(stack: Endpoints, of: LiveOptions, interval_s: int) -> list[dict[st
     """The bars of an interval that lie on their topic, all versions; `at` is when each was produced."""
     found = records(stack.bootstrap_servers, TopicNames(of.outputs.topic_prefix).bars(interval_s))
     return [{"at": message.timestamp()[1] / 1e3, **avro.decode(message.value())[1]} for message in found]
+
+
+def events_out(servers: str, prefix: str) -> dict[bytes, bytes]:
+    """The unique events on their topic by key, of each the highest version."""
+    rows = [
+        {"key": message.key(), "version": version_of(message.headers()), "value": message.value()}
+        for message in records(servers, TopicNames(prefix).unique)
+    ]
+    return {key: row["value"] for (key,), row in newest(rows, ["key"]).items()}
 
 
 def sums(root: Path) -> dict[str, str]:

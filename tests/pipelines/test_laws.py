@@ -16,17 +16,19 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from pipelines.options import MarketDataConfig
+from schemas.bar import BAR
+from schemas.newest import newest
+from schemas.stat import STAT
 from schemas.units import US_PER_S
 from tests.expectations import assert_as_expected, assert_rejects, assert_same_rows, expected_of
 from tests.live_clock import Played, play
 from tests.oracle import expect, utc
 from tests.readings import PARTITIONS, garbage, in_step, logs, reading
 from tests.testing import Log, Written, place_of, places_written, run
+from transforms.dedup import DECIDED
 
 LIVE = MarketDataConfig()
 CONFIG = replace(LIVE, session_gap_s=5)
-BAR_KEYS = ("exchange", "symbol", "interval_s", "window_start")
-STAT_KEYS = ("kind", *BAR_KEYS)
 SIDES = {None: 0, "BUY": 1, "SELL": 2}
 # a run takes half a second, with a clock two or three; what fails is shrunk by the slow ones
 few = settings(max_examples=6, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
@@ -74,26 +76,28 @@ def check_no_kill_changes_a_byte(log: Log, dice: random.Random, roots: Roots) ->
 
 
 def assert_said(played: Played) -> None:
-    """The highest version of each bar and stat that went out is the file's, and the last of each event one of its."""
-    for name, kinds in (("bars", BAR_KEYS), ("stats", STAT_KEYS)):
+    """The highest version of each bar, stat and event that went out is the file's, in whatever order they are read."""
+    for name, kinds in (("bars", BAR.key), ("stats", STAT.key)):
         said = [row for _, batch in played.said.get(name, ()) for row in batch.to_pylist()]
         key = itemgetter(*kinds)
         versions = Counter((key(row), row["version"]) for row in said)
         assert set(versions.values()) <= {1}, "a version went out twice"
-        highest = {key(row): row for row in sorted(said, key=itemgetter("version"))}
-        assert highest == {key(row): row for row in played.written.rows(name)}
-    last = {}
+        assert newest(reversed(said), kinds) == {key(row): row for row in played.written.rows(name)}
+    said = []
     for _, batch in played.said.get("events", ()):
         for row in batch.rows:
             place = int(row["partition"]), int(row["offset"])
             second = int(row["event_time_us"]) // US_PER_S
             content = float(row["price"]), float(row["volume"]), int(row["side"])
-            last[struct.pack("<2Q", row["identity_hi"], row["identity_lo"]), second] = place, content
+            version = 2 if row["verdict"] == DECIDED else 1
+            identity = struct.pack("<2Q", row["identity_hi"], row["identity_lo"])
+            said.append({"key": (identity, second), "version": version, "told": (place, content)})
     rows = {(row["identity"], row["event_time"]): row for row in played.written.rows("events")}
     rows = {(identity, int(time.timestamp())): row for (identity, time), row in rows.items()}
-    assert last.keys() == rows.keys()
-    for key, (place, content) in last.items():
-        row = rows[key]
+    found = newest(reversed(said), ["key"])
+    assert {key for (key,) in found} == rows.keys()
+    for (key,), told in found.items():
+        row, (place, content) = rows[key], told["told"]
         assert place in {place_of(row), *map(place_of, row["copies"])}
         assert content == (row["price"], row["volume"], SIDES[row["side"]])
     for name in ("late", "rejects"):

@@ -11,6 +11,8 @@ from runners.live import LiveOptions, running
 from runners.log import Log
 from runners.simulate import MarketConfig
 from runners.stack import Endpoints
+from schemas.bar import BAR
+from schemas.newest import newest
 from tests import live, proof
 from tests.conftest import TopicFactory
 from transforms.topics import TopicNames
@@ -24,11 +26,7 @@ MARKET = MarketConfig(seed=51, rate=1_000, count=15_000)
 
 def trades_out(stack: Endpoints, options: LiveOptions, interval_s: int) -> int:
     """Trades in the bars that are out, of each bar the highest version."""
-    newest: dict[tuple[object, ...], tuple[int, int]] = {}
-    for bar in live.bars_out(stack, options, interval_s):
-        key = bar["exchange"], bar["symbol"], bar["window_start"]
-        newest[key] = max(newest.get(key, (0, 0)), (bar["version"], bar["trade_count"]))
-    return sum(trades for _, trades in newest.values())
+    return sum(bar["trade_count"] for bar in newest(live.bars_out(stack, options, interval_s), BAR.key).values())
 
 
 def test_bars_of_the_time_before_a_silence_come_out_in_it_and_what_follows_is_right(

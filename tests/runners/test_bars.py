@@ -16,11 +16,14 @@ from typer.testing import CliRunner
 from runners.__main__ import app
 from runners.bar_series import BarQuery, BarsError, bars_in_files, bars_on_topic, last_of_each, plain
 from runners.charts import html_page, svg, write_chart
+from runners.newest_bars import NewestBars
 from runners.publish import PublishBatch, publish_batches
 from runners.stack import Endpoints
+from runners.topics import read_specs
 from schemas.avro import encode
 from schemas.bar import BAR
 from schemas.newest import newest
+from tests.conftest import TopicFactory
 
 START = datetime(2021, 4, 17, 16, 43, tzinfo=UTC)
 
@@ -117,6 +120,25 @@ def test_topic_gives_the_same_bars(stack: Endpoints, topic: Any) -> None:
     publish_batches(stack.bootstrap_servers, name, [batch])
     found = bars_on_topic(stack.bootstrap_servers, name, BarQuery(60, "A-B"))
     assert [(row["window_start"], row["version"]) for row in found] == [(START, 1), (START + timedelta(minutes=1), 2)]
+
+
+def test_a_lower_version_that_a_worker_taken_for_dead_wrote_last_is_not_read(
+    stack: Endpoints, topic: TopicFactory
+) -> None:
+    (bars_1m,) = (one for one in read_specs() if one.name == "md.bars.1m")
+    name = topic(1, bars_1m.fitted(1).config, "bars")
+    following = NewestBars(stack.bootstrap_servers, name)
+    for version in (1, 3, 2):  # the third by a producer whose place another had taken
+        key = b"x|A-B|60"
+        batch = PublishBatch([key], encode(BAR, [bar(0, version)]), [time.time_ns() // 1_000_000])
+        publish_batches(stack.bootstrap_servers, name, [batch])
+    assert [row["version"] for row in bars_on_topic(stack.bootstrap_servers, name, BarQuery(60))] == [3]
+    versions, until = list[int](), time.monotonic() + 20
+    while versions != [3] and time.monotonic() < until:
+        versions = [row["version"] for row in following.poll()]
+    versions_later = [[row["version"] for row in following.poll()] for _ in range(3)]  # also when the third is read
+    following.close()
+    assert (versions, versions_later) == ([3], [[3]] * 3)
 
 
 def test_svg_has_a_candle_and_a_volume_for_each_bar_and_none_for_a_gap() -> None:

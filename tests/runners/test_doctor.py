@@ -23,7 +23,7 @@ from runners.doctor_stack import (
     topics_verdict,
 )
 from runners.flink_rest import Checkpoints, FlinkJob
-from runners.topics import Change, Plan, TopicSpec
+from runners.topics import COMPACTED, Change, Plan, TopicSpec
 
 NOW_MS = 1_700_000_000_000
 SPECS = (TopicSpec("a", 1, 1, {}), TopicSpec("b", 1, 1, {}))
@@ -87,6 +87,11 @@ def test_missing_topics_fail_and_other_differences_warn() -> None:
     assert (failed.level, failed.said) == ("failed", "1 of 2 missing: b")
     warned = topics_verdict(SPECS, Plan(1, (), (other,)))
     assert (warned.level, warned.said) == ("warning", "1 differences, the first: a retention.ms 1 -> 2")
+    compacted = Change("alter_config", "b", f"cleanup.policy compact -> delete{COMPACTED}")
+    assert topics_verdict(SPECS, Plan(1, (), (other, compacted))).said == (
+        "2 differences, the first: b cleanup.policy compact -> delete: "
+        "compaction keeps of a key what was written last, not the highest version"
+    )
 
 
 @pytest.mark.parametrize(

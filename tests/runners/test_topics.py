@@ -14,8 +14,10 @@ from typer.testing import CliRunner, Result
 from runners import topics
 from runners.__main__ import app
 from runners.beacons import MAX_AHEAD_MS
+from runners.doctor_stack import topics_verdict
 from runners.stack import Endpoints
 from runners.topics import (
+    COMPACTED,
     TOPICS_FILE,
     Actual,
     Change,
@@ -188,7 +190,11 @@ def test_topic_as_asked_for_has_no_difference() -> None:
         ),
         (
             Actual(4, 3, {"retention.ms": "1000", "cleanup.policy": "compact"}),
-            Change("alter_config", "a", "cleanup.policy compact -> delete"),
+            Change("alter_config", "a", f"cleanup.policy compact -> delete{COMPACTED}"),
+        ),
+        (
+            Actual(4, 3, {"retention.ms": "1000", "cleanup.policy": "compact,delete"}),
+            Change("alter_config", "a", f"cleanup.policy compact,delete -> delete{COMPACTED}"),
         ),
         (Actual(4, 3, {"cleanup.policy": "delete"}), Change("alter_config", "a", "retention.ms unset -> 1000")),
     ],
@@ -263,6 +269,29 @@ def test_a_record_dated_further_ahead_than_the_topic_takes_is_the_brokers_to_ref
         producer.produce(raw, b"", timestamp=at_ms, on_delivery=lambda error, _: told.append(error and error.name()))
         producer.flush(30)
     assert told == [None, "INVALID_TIMESTAMP"]
+
+
+def test_no_topic_that_ships_is_compacted() -> None:
+    assert {one.config["cleanup.policy"] for one in read_specs(TOPICS_FILE)} == {"delete"}
+
+
+def test_a_compacted_topic_of_bars_is_told_by_topics_and_doctor_and_apply_mends_it(
+    stack: Endpoints, topic: TopicFactory, tmp_path: Path
+) -> None:
+    """As the topics of an earlier version are."""
+    old = topic(2, {"cleanup.policy": "compact,delete"}, "old.bars.1s")
+    wanted = TopicSpec(old, 2, 1, {"cleanup.policy": "delete", "retention.ms": str(DAY_MS)})
+    file = file_with(tmp_path / "topics.toml", wanted)
+    told = f"{old}: cleanup.policy compact,delete -> delete{COMPACTED}"
+    before = horizon_topics("check", stack, file)
+    assert before.exit_code == 1
+    assert f"~ {told}" in before.stdout.splitlines()
+    checked = topics_verdict((wanted,), plan_topics(stack.bootstrap_servers, [wanted]))
+    assert checked.level == "warning"
+    assert checked.said.endswith(f"the first: {told.replace(': ', ' ', 1)}")
+    assert "horizon topics apply" in checked.remedy
+    assert horizon_topics("apply", stack, file).exit_code == 0
+    assert eventually(lambda: settings_of(stack.bootstrap_servers, old)["cleanup.policy"] == "delete")
 
 
 def test_topics_that_ship_are_those_of_the_pipeline_with_three_replicas() -> None:

@@ -1,5 +1,6 @@
 """Records: every field is documented, nulls are refused, files keep the type."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from schemas.bar import BAR
 from schemas.event import EVENT
 from schemas.late import LATE
 from schemas.records import TIMESTAMP, US_EPOCH, Field, Record
+from schemas.stat import STAT
 
 BY_NAME = pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
 
@@ -21,6 +23,31 @@ def test_every_field_says_meaning_unit_null_and_origin(record: Record) -> None:
     for field in record.fields:
         assert all((field.meaning, field.unit, field.origin)), field.name
         assert (field.unit == US_EPOCH) == (field.type == TIMESTAMP), field.name
+
+
+@BY_NAME
+def test_a_step_that_is_an_origin_is_one_of_the_graph(record: Record) -> None:
+    for field in record.fields:
+        assert set(re.findall(r"(\w+) step", field.origin)) <= {"decode", "check", "late", "cell", "windows"}, (
+            field.name
+        )
+
+
+def test_what_check_makes_is_not_said_to_be_the_cells() -> None:
+    """The rows that leave the check have identities and lags already; copies and versions come later."""
+    origins = {(record.name, field.name): field.origin for record in RECORDS for field in record.fields}
+    assert origins["Event", "identity"] == "check step"
+    assert "cell" not in origins["Late", "lag_us"] + origins["Late", "missed_bar_start"]
+    assert origins["Late", "reason"].startswith("late step")
+    for record in ("Bar", "Stat"):
+        assert "cell step" in origins[record, "version"]
+
+
+def test_no_name_promises_what_a_window_does_not_know() -> None:
+    """No top of book is rebuilt, no bar knows whether it is complete, and `late` is the dataset of what is left out."""
+    names = {field.name for record in (BAR, STAT) for field in record.fields}
+    assert not names & {"status", "best_bid", "best_ask", "spread", "depth_imbalance", "bid_volume", "ask_volume"}
+    assert not [name for name in names if "late" in name.split("_")]
 
 
 @BY_NAME

@@ -18,6 +18,7 @@ from tests.transforms.build_events import checked
 from transforms.batches import EventBatch
 from transforms.cell import FoldCells
 from transforms.cell_config import CellConfig, CellKey
+from transforms.dedup import DECIDED, NEW
 from transforms.split import SplitByCell
 from transforms.window_kinds import Kind, Windowing, larger, sliding
 from transforms.windows import FoldWindows
@@ -202,6 +203,11 @@ def test_bars_of_other_instruments_are_not_published_again() -> None:
     assert found == [("A", 1), ("B", 1), ("B", 2)]
 
 
+def events_of(seen: Sequence[tuple[str, int, dict[str, Any]]]) -> list[tuple[int, int]]:
+    """(offset, verdict) of the events that went out."""
+    return [(at, row["verdict"]) for what, at, row in seen if what == "event"]
+
+
 def test_straggler_of_a_closed_cell_is_late_and_starts_no_second_cell() -> None:
     timeline = Timeline().read(trade(0, 1)).clock(CLOSE_US).read(trade(5, 2), log_time_us=119 * S)
     seen = played(timeline.clock(CLOSE_US + 60 * S).clock(23 * 3_600 * S).read(trade(6, 3), log_time_us=119 * S))
@@ -220,6 +226,7 @@ def test_conflict_is_rejected_and_counts_in_the_version_alone() -> None:
     seen = played(Timeline().read(trade(0, 1)).clock(10 * S).read(trade(0, 1, price=7.0)).clock(60 * S))
     found = [(row["reason"], row["offset"]) for what, _, row in seen if what == "bad"]
     assert found == [("identity_conflict", 1)]
+    assert events_of(seen) == [(0, NEW), (0, DECIDED)]
     assert bars(seen) == [(1, 1), (1, 2)]
     assert {float(row["close"]) for what, _, row in seen if what == "bar1"} == {100.0}
 
@@ -229,7 +236,7 @@ def test_conflict_whose_first_record_is_read_last_corrects_event_and_bar() -> No
     timeline.read(trade(0, 1, price=7.0), log_time_us=15 * S).clock(1_600 * MS)  # another partition is far behind
     timeline.read(trade(0, 1), log_time_us=2 * S)
     seen = played(timeline.clock(60 * S))
-    assert places_of(seen) == [0, 1]
+    assert events_of(seen) == [(0, NEW), (1, DECIDED)]
     assert [row["offset"] for what, _, row in seen if what == "bad"] == [0]
     assert [float(row["close"]) for what, _, row in seen if what == "bar1"] == [7.0, 100.0]
     assert bars(seen) == [(1, 1), (1, 2)]

@@ -1,5 +1,7 @@
 """Messages of the output topics, decoded as a consumer would."""
 
+import itertools
+import struct
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,16 @@ from schemas import avro
 from schemas.bar import BAR
 from schemas.late import LATE
 from schemas.market_data_pb2 import MarketDataEvent
+from schemas.newest import newest
 from schemas.reject import REJECT
 from schemas.stat import STAT
 from tests.testing import T0_US, Log, raw_batch, trade
 from tests.transforms.build_events import events
 from transforms import topics
 from transforms.bar_columns import bar_batch
+from transforms.cell_fold import judge
+from transforms.dedup import CONFLICT
+from transforms.event_messages import version_of
 from transforms.late import late_rows
 from transforms.rejects import reject_rows
 from transforms.seconds import NONE, fold
@@ -45,11 +51,63 @@ def test_unique_events_are_as_sent_keyed_by_identity_and_together_by_instrument(
     assert [message[0] for message in messages[::2]] == [log.records[0].value, log.records[2].value]
     sent = MarketDataEvent.FromString(messages[1][0])
     assert (sent.event_id, sent.symbol) == ("h1", "B")
-    words = [message[1] for message in messages]
-    assert [int.from_bytes(word[:8], "little") for word in words] == batch.rows["identity_hi"].tolist()
-    assert [int.from_bytes(word[8:], "little") for word in words] == batch.rows["identity_lo"].tolist()
+    keys = [struct.unpack("<QQq", message[1]) for message in messages]
+    rows = batch.rows
+    second = [T0_US // 1_000_000] * 3
+    assert keys == [*zip(rows["identity_hi"].tolist(), rows["identity_lo"].tolist(), second, strict=True)]
     assert messages[0][2] == messages[2][2]
     assert all(0 <= message[2] < 12 for message in messages)
+
+
+def test_events_that_the_job_tells_apart_have_keys_of_their_own() -> None:
+    """All of the identity ladder, and one id in two event seconds, which are two events; a copy has the same key."""
+    log = Log()
+    for at_us in (0, 1_500_000):
+        log.add(trade(at_us, trade_id="1"))
+        log.add(trade(at_us, trade_id="a-trade-id-of-more-than-15-bytes"))
+        log.add(trade(at_us, event_id="1"))
+        log.add(trade(at_us, event_id="1", event_type=2))
+        log.add(trade(at_us))  # told apart by its place alone
+        log.add(trade(at_us))
+    log.add(trade(999_999, trade_id="1"))  # a copy of the first
+    batch = events(log)
+    _, messages = topics.unique_events(((0, 0), batch), NAMES, twelve)
+    keys = [message[1] for message in messages]
+    assert len(set(keys[:-1])) == len(keys) - 1 == 12
+    assert keys[-1] == keys[0]
+    assert {len(key) for key in keys} == {24}
+
+
+def test_what_stays_of_a_conflict_is_version_2_and_all_else_version_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log()
+    log.add(trade(0, 100.0, trade_id="7"), partition=0)
+    log.add(trade(0, 101.0, trade_id="7"), partition=1)
+    log.add(trade(1, 102.0, trade_id="8"), partition=1)
+    for first in (0, 1):  # whichever was read first
+        batch = events(log)
+        batch.rows["verdict"][1 - first] = CONFLICT
+        decided = judge(batch, [], None).decided
+        assert decided is not None
+        broker = Broker(room=2)
+        sent = [batch.take(np.array([first])), batch.take(np.array([2])), decided]
+        monkeypatch.setattr(topics, "Producer", broker)
+        step = topics._Publish("127.0.0.1:1", NAMES, topics.unique_events)
+        step.setup()
+        step._partition_counts[NAMES.unique] = 1
+        for part in sent:
+            step.process(((0, 0), part))
+        step.finish_bundle()
+        rows = [
+            {"key": key, "version": version_of(headers), "price": MarketDataEvent.FromString(value).price}
+            for (_, value, key, _), headers in zip(broker.taken, broker.headers, strict=True)
+        ]
+        assert [(row["version"], row["price"]) for row in rows] == [(1, 100.0 + first), (1, 102.0), (2, 100.0)]
+        for order in itertools.permutations(rows):
+            assert sorted(row["price"] for row in newest(order, ["key"]).values()) == [100.0, 102.0]
+
+
+def test_a_batch_without_conflicts_decides_nothing() -> None:
+    assert judge(events(log_of_three()), [], None).decided is None
 
 
 def test_bars_decode_to_their_rows_and_are_keyed_by_bar() -> None:
@@ -144,15 +202,17 @@ class Broker:
     def __init__(self, room: int, error: KafkaError | None = None) -> None:
         self.room, self.error = room, error
         self.queue: list[tuple[Any, ...]] = []
+        self.headers: list[Any] = []
         self.taken: list[tuple[Any, ...]] = []
 
     def __call__(self, settings: dict[str, Any]) -> "Broker":
         self.delivered = settings["on_delivery"]
         return self
 
-    def produce(self, topic: str, *message: Any) -> None:
+    def produce(self, topic: str, *message: Any, headers: Any = None) -> None:
         if len(self.queue) == self.room:
             raise BufferError
+        self.headers.append(headers)
         self.queue.append((topic, *message))
 
     def poll(self, seconds: float) -> None:
