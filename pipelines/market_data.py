@@ -15,7 +15,7 @@ from transforms.late import JudgeLateness
 from transforms.split import SplitByCell
 from transforms.windows import FoldWindows, ShardRecords
 
-STATE_LAYOUT: Final = 6
+STATE_LAYOUT: Final = 7
 """Of what the steps keep in Flink; raised with every change to labels, states or their bytes. 1: up to version 0.1."""
 
 
@@ -35,7 +35,8 @@ def build(raw: beam.PCollection[RawBatch], config: MarketDataConfig, files_root:
     files_root: where the steps that make events, bars and stats write their files; None: nowhere.
     """
     cell = config.cell
-    decoded = raw | "DecodeEvents" >> DecodeEvents(config.limits.max_value_bytes)  # .good DecodedBatch, .bad REJECT
+    decode = DecodeEvents(config.limits.max_value_bytes, config.id_headers)
+    decoded = raw | "DecodeEvents" >> decode  # .good DecodedBatch, .bad REJECT
     checked = decoded.good | "CheckEvents" >> CheckEvents(config.limits)  # .good EventBatch, .bad REJECT
     judged = checked.good | "JudgeLateness" >> JudgeLateness(cell.horizon_us)  # .on_time EventBatch, .late LATE
     pieces = judged.on_time | "SplitByCell" >> SplitByCell(cell.shards)  # (CellKey, EventBatch)

@@ -16,7 +16,6 @@ from schemas.reject import REJECT
 from schemas.stat import STAT
 from transforms.batches import EventBatch
 from transforms.cell_config import CellKey
-from transforms.decode import with_header_ids
 from transforms.identity import shards_of
 from transforms.windows import ShardRecords
 
@@ -47,11 +46,11 @@ class TopicNames:
 
 
 def unique_events(element: tuple[CellKey, EventBatch], names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
-    """Unique events as they were read, keyed by identity; all events of an instrument in one partition."""
+    """Unique events as they were sent, ids of headers in them, keyed by identity; an instrument's in one partition."""
     batch = element[1]
     homes = shards_of(batch.instruments, partitions(names.unique))[batch.rows["instrument"]].tolist()
     keys = np.stack([batch.rows["identity_hi"], batch.rows["identity_lo"]], axis=1).view("V16")[:, 0].tolist()
-    values = with_header_ids(batch.values, batch.headers).to_numpy(zero_copy_only=False).tolist()
+    values = batch.values.to_numpy(zero_copy_only=False).tolist()
     return names.unique, list(zip(values, keys, homes, strict=True))
 
 

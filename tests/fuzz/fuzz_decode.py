@@ -12,10 +12,10 @@ import atheris
 with atheris.instrument_imports(include=["transforms", "schemas"]):
     from tests.hostile import assert_laws
     from tests.testing import T0_US, Log, Recorded, trade
-    from transforms.decode import BEACON_HEADER, EVENT_ID_HEADER
+    from transforms.decode import BEACON_HEADER
 
 _LOG_TIMES_US = (T0_US, T0_US + 121_000_000, 0)
-_HEADERS = ("trace", EVENT_ID_HEADER, BEACON_HEADER)
+_HEADERS = ("trace", "ce_id", "trade_id", "horizon-event-id")
 
 
 def records(data: bytes) -> list[Recorded]:
