@@ -97,9 +97,9 @@ def live(
     event for the horizon: 100,000/s and 120 s are 380 MB.
     """
     try:
-        places = endpoints(state_dir)
         headers = id_headers(trade_id_header, event_id_header)
         config = market_config(horizon_s, grace_ms, shards, session_gap_s, any_price or (), headers)
+        places = endpoints(state_dir)
         outputs = Outputs(
             files_root=str((out or state_dir / "data" / group).absolute()),
             bootstrap_servers=places.bootstrap_servers,

@@ -72,11 +72,11 @@ def replay_command(
     0.75 KB an event.
     """
     try:
+        headers = id_headers(trade_id_header, event_id_header)
+        config = market_config(horizon_s, grace_ms, shards, session_gap_s, any_price or (), headers)
         manifest = Log(brokers(bootstrap_servers, state_dir), topic).freeze(parse_bound(start), parse_bound(stop))
         stderr.print(f"replaying {manifest.records:,} offsets of {topic} into {out}", highlight=False)
         began = time.perf_counter()
-        headers = id_headers(trade_id_header, event_id_header)
-        config = market_config(horizon_s, grace_ms, shards, session_gap_s, any_price or (), headers)
         counters = replay(brokers(bootstrap_servers, state_dir), manifest, out, config, runner.flags(state_dir))
     except (LogError, ReplayError, ConfigError, StackError) as error:
         fail(error)

@@ -25,7 +25,7 @@ def records(data: bytes) -> list[Recorded]:
     while given.remaining_bytes() and len(log.records) < 6:
         what = given.ConsumeInt(1)
         key = given.ConsumeBytes(4) if what & 1 else None
-        headers = [(_HEADERS[what >> 2 & 1], given.ConsumeBytes(12))] if what & 2 else []
+        headers = [(_HEADERS[what >> 2 & 3], given.ConsumeBytes(12))] if what & 2 else []
         if what & 0x78 == 0x78:
             headers.append((BEACON_HEADER, b"1"))
         size = given.ConsumeIntInRange(0, 400)
