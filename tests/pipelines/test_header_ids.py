@@ -1,9 +1,10 @@
 """Trades as a six-field producer sends them: no id and no sequence in the message, ids in headers, no keys."""
 
+import itertools
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -114,42 +115,40 @@ def test_an_order_by_header_goes_with_that_by_field_and_by_sequence(tmp_path: Pa
 @pytest.fixture(scope="module")
 def six_fields() -> Log:
     """Its trades over twelve partitions by turns, ids in a header; those of 50 ms in any order, as threads send."""
-    dice, log = random.Random(5), Log()
-    sent = [record for record in capture_log().records if record.event is not None and record.event.trade_id]
-    jitter = [record.log_time_us + dice.randrange(50_000) for record in sent]
-    for number, (_, at) in enumerate(sorted(zip(jitter, range(len(sent)), strict=True))):
-        event = sent[at].event
-        assert event is not None
+    dice, log, sparse = random.Random(5), Log(), itertools.count()
+    sent = [(record, record.event) for record in capture_log().records if record.event and record.event.trade_id]
+    # Kraken's are an hour's: the others make the same bars in a tenth of the time
+    sent = [pair for pair in sent if pair[1].exchange != "kraken" or next(sparse) < 200]
+    sent.sort(key=lambda pair: pair[0].log_time_us + dice.randrange(50_000))
+    for number, (record, event) in enumerate(sent):
         headers = [("trade_id", event.trade_id.encode())]
-        log.add(six_field(event), partition=number % 12, log_time_us=sent[at].log_time_us, headers=headers)
+        log.add(six_field(event), partition=number % 12, log_time_us=record.log_time_us, headers=headers)
     return log
 
 
 def test_real_trades_of_six_fields_open_and_close_in_the_venues_own_order(six_fields: Log, tmp_path: Path) -> None:
     written = run(six_fields.by_partition(701, backwards=True), tmp_path)
-    assert_as_expected(written, expected_of(six_fields, PLAIN))
-    late = {(row["partition"], row["offset"]) for row in written.rows("late")}
-    by_second: dict[tuple[str, str, datetime], list[tuple[int, int, float]]] = {}
+    expected = expected_of(six_fields, PLAIN)
+    assert_as_expected(written, expected)
+    assert written.rows("late") == []
+    by_second: dict[tuple[str, str, int], list[tuple[int, int, float]]] = defaultdict(list)
     for record in six_fields.records:
-        if record.event is not None and record.place not in late and record.event.volume:
-            at = datetime.fromtimestamp(record.event.timestamp // SECOND_US, UTC)
-            told = (record.event.timestamp, int(dict(record.headers)["trade_id"] or b""), record.event.price)
-            by_second.setdefault((record.event.exchange, record.event.symbol, at), []).append(told)
+        event, (_, trade_id) = record.event, record.headers[0]
+        assert event is not None
+        second = event.exchange, event.symbol, event.timestamp // SECOND_US
+        by_second[second].append((event.timestamp, int(trade_id or b""), event.price))
     bars = {
-        (row["exchange"], row["symbol"], row["window_start"]): row
+        (row["exchange"], row["symbol"], int(row["window_start"].timestamp())): (row["open"], row["close"])
         for row in written.rows("bars")
         if row["interval_s"] == 1
     }
-    assert bars.keys() == by_second.keys()
-    for key, trades in by_second.items():
-        assert (bars[key]["open"], bars[key]["close"]) == (min(trades)[2], max(trades)[2])
+    assert bars == {second: (min(trades)[2], max(trades)[2]) for second, trades in by_second.items()}
     # without the order of the ids it would not be so
-    wrong = expected_of(six_fields, AS_EVENT_IDS).bars
-    right = expected_of(six_fields, PLAIN).bars
+    as_event_ids = expected_of(six_fields, AS_EVENT_IDS).bars
     for name in ("open", "close"):
-        assert sum(wrong[key][name] != bar[name] for key, bar in right.items() if key[2] == 1) > 20
+        assert sum(as_event_ids[key][name] != bar[name] for key, bar in expected.bars.items() if key[2] == 1) > 10
     for name in ("high", "low", "volume", "trade_count"):
-        assert all(wrong[key][name] == bar[name] for key, bar in right.items())
+        assert all(as_event_ids[key][name] == bar[name] for key, bar in expected.bars.items())
 
 
 # ---- the commands on a real broker ----------------------------------------------------------------------------------
