@@ -35,7 +35,8 @@ def build(raw: beam.PCollection[RawBatch], config: MarketDataConfig, files_root:
     files_root: where the steps that make events, bars and stats write their files; None: nowhere.
     """
     cell = config.cell
-    decoded = raw | "DecodeEvents" >> DecodeEvents(config.limits.max_value_bytes)  # .good DecodedBatch, .bad REJECT
+    decode = DecodeEvents(config.limits.max_value_bytes, config.id_headers)
+    decoded = raw | "DecodeEvents" >> decode  # .good DecodedBatch, .bad REJECT
     checked = decoded.good | "CheckEvents" >> CheckEvents(config.limits)  # .good EventBatch, .bad REJECT
     judged = checked.good | "JudgeLateness" >> JudgeLateness(cell.horizon_us)  # .on_time EventBatch, .late LATE
     pieces = judged.on_time | "SplitByCell" >> SplitByCell(cell.shards)  # (CellKey, EventBatch)

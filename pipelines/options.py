@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from transforms.cell_config import SETTLED_US, CellConfig
 from transforms.faults import Limits
+from transforms.header_ids import IdHeaders
 from transforms.sessions import Sessions, SessionTimes
 from transforms.window_kinds import Kind, Windowing, larger, sliding
 
@@ -17,6 +18,7 @@ class MarketDataConfig:
     """Options of the market-data graph. Two runs with equal options over equal records give equal results."""
 
     limits: Limits = field(default_factory=Limits)
+    id_headers: IdHeaders = field(default_factory=IdHeaders)
     cell: CellConfig = field(default_factory=CellConfig)
     intervals_s: tuple[int, ...] = (10, 60, 300, 3600)  # larger bars and stats, in seconds; each divides a day
     session_gap_s: int | None = None  # so many seconds without a trade end an instrument's session; None: no sessions
@@ -35,6 +37,7 @@ class MarketDataConfig:
                 raise ConfigError(f"an interval must be > 1 s and divide a day, was {interval_s} s")
         if self.session_gap_s is not None and not 1 <= self.session_gap_s <= 86_400:
             raise ConfigError(f"session gap must be 1 to 86400 s, was {self.session_gap_s} s")
+        _check_names(self.id_headers)
 
     @property
     def windows(self) -> Windowing:
@@ -51,3 +54,13 @@ class MarketDataConfig:
         """The larger windows that are made."""
         sessions = [Sessions(times) for times in self.sessions]
         return *larger(self.intervals_s, self.windows), sliding(self.windows), *sessions
+
+
+def _check_names(headers: IdHeaders) -> None:
+    """Raise ConfigError for names that no header has, or of which nobody could tell what they stand for."""
+    names = [*headers.trade_id, *headers.event_id]
+    for name in names:
+        if not name or not name.isprintable() or "\ufffd" in name:  # what is not UTF-8 is not printable either
+            raise ConfigError(f"a header of ids must have a name of printable UTF-8, was {name!r}")
+        if names.count(name) > 1:
+            raise ConfigError(f"header {name!r} is named twice; it stands for the trade id or for the event id, once")

@@ -11,6 +11,7 @@ from runners.stack.whole import write_whole
 from schemas.units import US_PER_MS, US_PER_S
 from transforms.cell_config import CellConfig
 from transforms.faults import Limits
+from transforms.header_ids import IdHeaders
 
 RUN: Final = "run.json"
 
@@ -30,6 +31,8 @@ def shape_of(config: MarketDataConfig) -> Shape:
         "--shards": cell.shards,
         "--session-gap-s": config.session_gap_s,
         "--any-price": sorted(config.limits.any_price_venues),
+        "--trade-id-header": list(config.id_headers.trade_id),
+        "--event-id-header": list(config.id_headers.event_id),
         "slack in s": cell.slack_us / US_PER_S,
         "intervals in s": list(config.intervals_s),
     }
@@ -46,6 +49,7 @@ def config_of(shape: Mapping[str, Any]) -> MarketDataConfig:
     return replace(
         MarketDataConfig(),
         limits=Limits(any_price_venues=frozenset(shape["--any-price"])),
+        id_headers=IdHeaders(trade_id=tuple(shape["--trade-id-header"]), event_id=tuple(shape["--event-id-header"])),
         cell=cell,
         intervals_s=tuple(shape["intervals in s"]),
         session_gap_s=shape["--session-gap-s"],

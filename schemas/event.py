@@ -14,6 +14,7 @@ SIDES: Final = (None, "BUY", "SELL")
 """Name of a side by its number in the protobuf."""
 
 _PRODUCER = "producer, MarketDataEvent."
+_HEADER = ", else a header"
 _KAFKA = "Kafka, where the record lies"
 
 LOG_FIELDS: Final = (
@@ -43,7 +44,7 @@ EVENT_FIELDS: Final = (
     Field("event_time", TIMESTAMP, "when it happened at the venue", US_EPOCH, _PRODUCER + "timestamp"),
     Field("price", pa.float64(), "price as sent", "quote currency per unit of base", _PRODUCER + "price"),
     Field("volume", pa.float64(), "volume as sent", "units of base", _PRODUCER + "volume"),
-    Field("trade_id", pa.utf8(), "the venue's trade id", "-", _PRODUCER + "trade_id", null="venue sent none"),
+    Field("trade_id", pa.utf8(), "the venue's trade id", "-", _PRODUCER + "trade_id" + _HEADER, null="venue sent none"),
     Field(
         "side",
         pa.utf8(),
@@ -73,7 +74,7 @@ EVENT_FIELDS: Final = (
         pa.utf8(),
         "the producer's id of this event",
         "-",
-        _PRODUCER + "event_id or header horizon-event-id",
+        _PRODUCER + "event_id" + _HEADER,
         null="producer sent none",
     ),
     Field("source", pa.utf8(), "producer or capture that sent it", "-", _PRODUCER + "source", null="unknown"),

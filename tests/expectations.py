@@ -15,8 +15,9 @@ _YEAR_10000_US = 253_402_300_800_000_000
 
 
 def expected_of(log: Log, config: MarketDataConfig, leave_out: list[tuple[int, int]] | None = None) -> Expected:
-    cell = config.cell
-    return expect(log.sent(leave_out or ()), horizon_us=cell.horizon_us, grace_us=cell.grace_us)
+    cell, names = config.cell, config.id_headers
+    sent = log.sent(leave_out or (), (names.trade_id, names.event_id))
+    return expect(sent, horizon_us=cell.horizon_us, grace_us=cell.grace_us)
 
 
 def harmless(reasons: Mapping[tuple[int, int], str]) -> list[tuple[int, int]]:
@@ -53,7 +54,7 @@ def assert_events(written: Written, expected: Expected) -> dict[tuple[int, int],
             "event_time": utc(event.timestamp),
             "price": event.price,
             "volume": event.volume,
-            "trade_id": event.trade_id or None,
+            "trade_id": sent.trade_id or None,
             "side": {1: "BUY", 2: "SELL"}.get(event.side),
             "sequence": event.sequence if event.HasField("sequence") else None,
             "received_at": _received_at(sent),

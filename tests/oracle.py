@@ -33,7 +33,7 @@ class Sent:
     log_time_us: int
     clock_us: int  # clock_of
     event: MarketDataEvent
-    header_id: str = ""  # horizon-event-id
+    header_ids: tuple[str, str] = ("", "")  # of header_ids: they stand for the trade id and the event id
 
     @property
     def place(self) -> Place:
@@ -52,8 +52,12 @@ class Sent:
         return self.event.exchange, self.event.symbol
 
     @property
+    def trade_id(self) -> str:
+        return self.event.trade_id or self.header_ids[0]
+
+    @property
     def event_id(self) -> str:
-        return self.event.event_id or self.header_id
+        return self.event.event_id or self.header_ids[1]
 
     @property
     def price(self) -> float:
@@ -77,7 +81,7 @@ class Sent:
         """What orders events of one time: the venue's sequence, else a numeric trade id, else -1."""
         if self.event.HasField("sequence"):
             return self.event.sequence
-        text = self.event.trade_id
+        text = self.trade_id
         return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else -1
 
     @cached_property
@@ -86,8 +90,8 @@ class Sent:
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        if self.event.trade_id:
-            return "trade", *self.instrument, self.event.event_type, self.event.trade_id
+        if self.trade_id:
+            return "trade", *self.instrument, self.event.event_type, self.trade_id
         if self.event_id:
             return "event", *self.instrument, self.event.event_type, self.event_id
         return "place", self.topic, self.partition, self.offset
@@ -95,6 +99,15 @@ class Sent:
     @property
     def content(self) -> tuple[Any, ...]:
         return self.price, self.volume, self.event.side
+
+
+def header_id(headers: Sequence[tuple[str, bytes | None]], names: Sequence[str]) -> str:
+    """The id that headers of these names say: the first name counts first, and of one name the first that is there."""
+    for name in names:
+        for key, value in headers:
+            if key == name and value:
+                return value.decode()
+    return ""
 
 
 def clock_of(log_times_us: Mapping[Place, int]) -> dict[Place, int]:

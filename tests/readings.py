@@ -17,6 +17,7 @@ from transforms.batches import RawBatch
 from transforms.kafka_record import parse_chunk
 
 PARTITIONS = 3
+NAMES = ("trade_id", "trade_id", "event_id", "header trade_id", "header horizon-event-id", "header ce_id", "")
 _SHIFTS_S = (
     0,
     0,
@@ -37,7 +38,7 @@ class Row:
     ms: int
     kind: int  # TRADE, ORDER_BOOK, TICKER, one that nobody knows
     symbol: str
-    name: tuple[str, str]  # which id names it, if any, and its value
+    name: tuple[str, str]  # which id names it, if any, and its value; a field of the event, or a header
     content: tuple[float, float, int]  # price, volume, side
     lag_ms: int  # log time - event time
     is_garbage: bool
@@ -59,7 +60,7 @@ rows = st.builds(
     ms=st.sampled_from([0, 1, 500, 999]),
     kind=st.sampled_from([0, 0, 0, 0, 1, 2, 77]),
     symbol=st.sampled_from(["BTC-USDT", "BTC-USDT", "ETH-USDT"]),
-    name=st.tuples(st.sampled_from(["trade_id", "trade_id", "event_id", "header", ""]), st.sampled_from("123")),
+    name=st.tuples(st.sampled_from(NAMES), st.sampled_from("123")),
     content=st.sampled_from([(100.0, 0.1, 0), (100.0, 0.1, 0), (101.0, 0.1, 0), (100.0, 0.0, 1), (100.0, 0.1, 2)]),
     # ahead of the log, in time, late, as late as can be, beyond the horizon, and a producer whose clock is wrong
     lag_ms=st.sampled_from([0, 0, 0, -4_000, 700, 700, 30_000, 119_999, 120_000, 120_001, 3_000_000]),
@@ -85,7 +86,8 @@ def logs(draw: st.DrawFn) -> Log:
     log = Log()
     for row in found:
         event = row.event(shifts_s[row.partition])
-        headers = [("horizon-event-id", row.name[1].encode())] if row.name[0] == "header" else []
+        name = row.name[0].removeprefix("header ")
+        headers = [(name, row.name[1].encode())] if name != row.name[0] else []
         log.add(
             b"\xff" if row.is_garbage else event,
             partition=row.partition,

@@ -19,13 +19,16 @@ from pipelines.options import MarketDataConfig
 from pipelines.outputs import Outputs, write
 from runners.direct import FLAGS
 from schemas.market_data_pb2 import MarketDataEvent
-from tests.oracle import Place, Sent, clock_of
+from tests.oracle import Place, Sent, clock_of, header_id
 from transforms import beam_worker  # noqa: F401  (as the workers on Flink do: most of a small run would be measuring)
 from transforms.batches import Header, RawBatch
 from transforms.keep_clock import KeepClock
 from transforms.log_clock import NOTHING, clocks, plausible
 
+IdNames = tuple[Sequence[str], Sequence[str]]
+
 TOPIC = "md.events.raw"
+ID_HEADERS = (("trade_id",), ("horizon-event-id", "ce_id"))  # that stand for the trade id and for the event id
 T0_US = 1_700_000_000_000_000  # a whole second, the start of a 10 s window, not of a minute
 
 
@@ -54,11 +57,11 @@ class Recorded:
     def place(self) -> Place:
         return self.partition, self.offset
 
-    def sent(self, topic: str, clock_us: int) -> Sent:
+    def sent(self, topic: str, clock_us: int, id_headers: IdNames = ID_HEADERS) -> Sent:
         """As the oracle takes it."""
         assert self.event is not None
-        ids = [value.decode() for key, value in self.headers if key == "horizon-event-id" and value]
-        return Sent(topic, self.partition, self.offset, self.log_time_us, clock_us, self.event, ids[0] if ids else "")
+        ids = header_id(self.headers, id_headers[0]), header_id(self.headers, id_headers[1])
+        return Sent(topic, self.partition, self.offset, self.log_time_us, clock_us, self.event, ids)
 
 
 class Log:
@@ -92,12 +95,11 @@ class Log:
         self.records.append(Recorded(partition, offset, log_time_us // 1_000 * 1_000, key, data, tuple(headers), event))
         return partition, offset
 
-    def sent(self, leave_out: Iterable[Place] = ()) -> list[Sent]:
+    def sent(self, leave_out: Iterable[Place] = (), id_headers: IdNames = ID_HEADERS) -> list[Sent]:
         """The events of the log but those at the given places, as the oracle takes them."""
         without, clocks = set(leave_out), clock_of({r.place: r.log_time_us for r in self.records})
-        return [
-            r.sent(self.topic, clocks[r.place]) for r in self.records if r.event is not None and r.place not in without
-        ]
+        good = [record for record in self.records if record.event is not None and record.place not in without]
+        return [record.sent(self.topic, clocks[record.place], id_headers) for record in good]
 
     def batches(self, size: int = 500) -> list[RawBatch]:
         """The records in the order of recording, `size` at a time."""

@@ -8,6 +8,7 @@ import pickle
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import apache_beam as beam
 import numpy as np
@@ -19,8 +20,9 @@ from transforms.exact import Ints
 from transforms.rows import Instrument, Rows, joined, narrowed, pack_rows, unpack_rows
 
 Header = tuple[str, bytes | None]
+OfRow = TypeVar("OfRow")
 
-_PARTS = struct.Struct("<9I")  # lengths of what EventBatch.to_bytes joins
+_PARTS = struct.Struct("<10I")  # lengths of what EventBatch.to_bytes joins
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class RawBatch:
     values, keys: pa.BinaryArray, null where the record had none. partition, offset: int64. log_time_us: int64,
     microseconds since the Unix epoch (Kafka's own resolution is 1 ms). headers: row -> headers, only for rows
     that have any. clock_us: int64, newest log time of the partition up to each record; empty until KeepClock.
+    added: row -> how many bytes at the end of its value are ids of its headers (header_ids.py); only for such rows.
     """
 
     topic: str
@@ -40,6 +43,7 @@ class RawBatch:
     log_time_us: Ints
     headers: dict[int, list[Header]]
     clock_us: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    added: dict[int, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -56,12 +60,13 @@ class RawBatch:
             log_time_us=self.log_time_us[rows],
             headers=_taken(self.headers, rows),
             clock_us=self.clock_us[rows],
+            added=_taken(self.added, rows),
         )
 
 
 @dataclass(frozen=True)
 class EventBatch:
-    """Checked events of one topic: `rows` (EVENT_ROW), the instruments rows point to, and the records as read."""
+    """Checked events of one topic: `rows` (EVENT_ROW), the instruments rows point to, and the records of RawBatch."""
 
     topic: str
     instruments: Sequence[Instrument]
@@ -69,6 +74,7 @@ class EventBatch:
     values: pa.BinaryArray
     keys: pa.BinaryArray
     headers: dict[int, list[Header]]
+    added: dict[int, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -83,16 +89,15 @@ class EventBatch:
             self.values.take(index),
             self.keys.take(index),
             _taken(self.headers, rows),
+            _taken(self.added, rows),
         )
 
     def slice(self, start: int, stop: int) -> "EventBatch":
         """Rows start..stop with only the instruments they use."""
         instruments, rows = narrowed(self.instruments, self.rows[start:stop])
-        headers = {row - start: self.headers[row] for row in self.headers if start <= row < stop}
-        length = stop - start
-        return EventBatch(
-            self.topic, instruments, rows, self.values.slice(start, length), self.keys.slice(start, length), headers
-        )
+        values, keys = (column.slice(start, stop - start) for column in (self.values, self.keys))
+        headers, added = (_sliced(of, start, stop) for of in (self.headers, self.added))
+        return EventBatch(self.topic, instruments, rows, values, keys, headers, added)
 
     def read_at(self, clock_us: int, verdicts: npt.NDArray[np.uint8]) -> "EventBatch":
         """The same batch with these verdicts, read when the log's clock had come to `clock_us`.
@@ -109,15 +114,16 @@ class EventBatch:
     def concat(batches: Sequence["EventBatch"]) -> "EventBatch":
         """The events of at least one batch of one topic, in order."""
         instruments, rows = joined([(batch.instruments, batch.rows) for batch in batches])
-        headers, before = {}, 0
+        headers, added, before = {}, {}, 0
         for batch in batches:
             headers.update({before + row: found for row, found in batch.headers.items()})
+            added.update({before + row: length for row, length in batch.added.items()})
             before += len(batch)
         values, keys = (pa.concat_arrays([getattr(b, name) for b in batches]) for name in ("values", "keys"))
-        return EventBatch(batches[0].topic, instruments, rows, values, keys, headers)
+        return EventBatch(batches[0].topic, instruments, rows, values, keys, headers, added)
 
     def raw(self) -> RawBatch:
-        """The records as they were read."""
+        """The records of these events."""
         rows = self.rows
         return RawBatch(
             self.topic,
@@ -128,6 +134,7 @@ class EventBatch:
             rows["log_time_us"],
             self.headers,
             rows["clock_us"],
+            self.added,
         )
 
     def to_bytes(self) -> bytes:
@@ -138,6 +145,7 @@ class EventBatch:
             *pack_binary(self.values),
             *pack_binary(self.keys),
             pickle.dumps(self.headers) if self.headers else b"",
+            np.array([*self.added.items()], "<i8").tobytes() if self.added else b"",
         ]
         return b"".join([_PARTS.pack(*map(len, parts)), *parts])
 
@@ -149,12 +157,12 @@ class EventBatch:
         for length in _PARTS.unpack_from(data):
             parts.append(view[at : at + length])
             at += length
-        topic, packed, *columns, headers = parts
+        topic, packed, *columns, headers, added = parts
         instruments, rows = unpack_rows(packed)
         values, keys = unpack_binary(*columns[:3]), unpack_binary(*columns[3:])
-        return EventBatch(
-            str(topic, "utf-8"), instruments, rows, values, keys, pickle.loads(headers) if headers else {}
-        )
+        found = pickle.loads(headers) if headers else {}
+        lengths = dict(np.frombuffer(added, "<i8").reshape(-1, 2).tolist()) if added else {}
+        return EventBatch(str(topic, "utf-8"), instruments, rows, values, keys, found, lengths)
 
 
 def packed_rows(data: bytes | memoryview) -> tuple[list[Instrument], Rows]:
@@ -164,8 +172,12 @@ def packed_rows(data: bytes | memoryview) -> tuple[list[Instrument], Rows]:
     return unpack_rows(memoryview(data)[start : start + size])
 
 
-def _taken(headers: dict[int, list[Header]], rows: Ints) -> dict[int, list[Header]]:
-    return {new: headers[old] for new, old in enumerate(rows.tolist()) if old in headers} if headers else {}
+def _taken(of: dict[int, OfRow], rows: Ints) -> dict[int, OfRow]:
+    return {new: of[old] for new, old in enumerate(rows.tolist()) if old in of} if of else {}
+
+
+def _sliced(of: dict[int, OfRow], start: int, stop: int) -> dict[int, OfRow]:
+    return {row - start: of[row] for row in range(start, stop) if row in of} if of else {}
 
 
 class _EventBatchCoder(beam.coders.Coder):

@@ -77,7 +77,7 @@ def _events(decoded: DecodedBatch, names: Sequence[str], code: Codes) -> EventBa
     rows["key"] = dedup.keys(rows["identity_hi"], rows["identity_lo"], rows["event_time_us"])
     rows["content"] = hash_columns(rows["price"].view("<i8"), rows["volume"].view("<i8"), rows["side"])
     rows["verdict"] = 0
-    return EventBatch(raw.topic, instruments, rows, raw.values, raw.keys, raw.headers)
+    return EventBatch(raw.topic, instruments, rows, raw.values, raw.keys, raw.headers, raw.added)
 
 
 def _rejects(

@@ -13,14 +13,14 @@ from apache_beam.typehints.decorators import no_annotations
 
 from schemas import market_data_pb2
 from schemas.reject import RejectReason
-from transforms.batches import Header, RawBatch
+from transforms.batches import RawBatch
 from transforms.binary import binary_ends
+from transforms.header_ids import IdHeaders, ids_of_headers, with_ids
 from transforms.metrics import count
 from transforms.rejects import reject_rows
 
 BEACON_HEADER: Final = "horizon-beacon"
-EVENT_ID_HEADER: Final = "horizon-event-id"
-_EVENT_ID_TAG: Final = bytes([market_data_pb2.MarketDataEvent.EVENT_ID_FIELD_NUMBER << 3 | 2])
+_Reasons = dict[int, tuple[RejectReason, str]]  # row -> why it is refused, and a short detail
 
 _POOL = ptars.HandlerPool([market_data_pb2.DESCRIPTOR])
 _HANDLER = _POOL.get_for_message(market_data_pb2.MarketDataEvent.DESCRIPTOR)
@@ -28,7 +28,7 @@ _HANDLER = _POOL.get_for_message(market_data_pb2.MarketDataEvent.DESCRIPTOR)
 
 @dataclass(frozen=True)
 class DecodedBatch:
-    """Records and, row for row, their fields as Arrow columns (names and types of MarketDataEvent)."""
+    """Records, ids of headers in their messages, and row for row their fields as Arrow columns (of MarketDataEvent)."""
 
     raw: RawBatch
     fields: pa.RecordBatch
@@ -39,7 +39,9 @@ def protobuf_fields(values: pa.BinaryArray) -> pa.RecordBatch:
     return _HANDLER.array_to_record_batch(values)
 
 
-def decode(raw: RawBatch, max_value_bytes: int) -> tuple[DecodedBatch | None, pa.RecordBatch | None, int]:
+def decode(
+    raw: RawBatch, max_value_bytes: int, id_headers: IdHeaders | None = None
+) -> tuple[DecodedBatch | None, pa.RecordBatch | None, int]:
     """Decode a batch: (events or None, REJECT records or None, number of beacons left out)."""
     if len(raw) == 0:
         return None, None, 0
@@ -49,25 +51,37 @@ def decode(raw: RawBatch, max_value_bytes: int) -> tuple[DecodedBatch | None, pa
         # one with a value is data, whoever copied the header onto it
         if any(key == BEACON_HEADER for key, _ in headers) and not raw.values[row].is_valid
     ]
-    reasons: dict[int, tuple[RejectReason, str]] = {}
-    values = with_header_ids(raw.values, raw.headers)
-    sizes = np.diff(binary_ends(values))  # 0 of a null; with the id of the header, for so the event goes on
-    if sizes.min() == 0 or sizes.max() > max_value_bytes:
-        for row in np.flatnonzero((sizes == 0) | (sizes > max_value_bytes)).tolist():
-            size = int(sizes[row])
-            reasons[row] = ("value_too_large" if size else "empty_value", f"{size} bytes, at most {max_value_bytes}")
+    reasons = _of_bad_size(raw.values, max_value_bytes)
     for row in beacons:
         reasons.pop(row, None)
     rows = np.setdiff1d(np.arange(len(raw)), [*beacons, *reasons]) if beacons or reasons else np.arange(len(raw))
-    good, fields = _decode_rows(values, rows, reasons)
+    good, fields = _decode_rows(raw.values, rows, reasons)
+    whole = raw
+    if raw.headers and (ids := ids_of_headers(raw.headers, good, fields, id_headers or IdHeaders())):
+        whole = with_ids(raw, ids)  # and so it goes on, also where it is decoded for topics and files
+        refused = {row: why for row, why in _of_bad_size(whole.values, max_value_bytes).items() if row in ids}
+        good, fields = _decode_rows(whole.values, np.setdiff1d(good, [*refused]), refused)
+        reasons |= {row: (reason, f"with the id in its header: {detail}") for row, (reason, detail) in refused.items()}
     bad = _rejects(raw, reasons)
     if not len(good):
         return None, bad, len(beacons)
-    return DecodedBatch(raw if len(good) == len(raw) else raw.take(good), fields), bad, len(beacons)
+    return DecodedBatch(whole if len(good) == len(raw) else whole.take(good), fields), bad, len(beacons)
+
+
+def _of_bad_size(values: pa.BinaryArray, max_value_bytes: int) -> _Reasons:
+    """The values that are none, empty or too large."""
+    sizes = np.diff(binary_ends(values))  # 0 of a null
+    if sizes.min() > 0 and sizes.max() <= max_value_bytes:
+        return {}
+    reasons: _Reasons = {}
+    for row in np.flatnonzero((sizes == 0) | (sizes > max_value_bytes)).tolist():
+        size = int(sizes[row])
+        reasons[row] = ("value_too_large" if size else "empty_value", f"{size} bytes, at most {max_value_bytes}")
+    return reasons
 
 
 def _decode_rows(
-    values: pa.BinaryArray, rows: npt.NDArray[np.int64], reasons: dict[int, tuple[RejectReason, str]]
+    values: pa.BinaryArray, rows: npt.NDArray[np.int64], reasons: _Reasons
 ) -> tuple[npt.NDArray[np.int64], pa.RecordBatch]:
     """Rows that decode, and their fields; the others get a reason. Halves the batch until the bad ones are alone."""
     try:
@@ -81,31 +95,7 @@ def _decode_rows(
     return np.concatenate([left[0], right[0]]), fields[0] if fields else left[1]
 
 
-def with_header_ids(values: pa.BinaryArray, headers: dict[int, list[Header]]) -> pa.BinaryArray:
-    """Values with the id from the header put before them as field event_id; a field in the message wins."""
-    ids = {row: event_id for row, found in headers.items() if (event_id := _event_id(found))}
-    if not ids:
-        return values
-    changed = values.to_pylist()
-    for row, event_id in ids.items():
-        if changed[row]:
-            changed[row] = _EVENT_ID_TAG + _varint(len(event_id)) + event_id + changed[row]
-    return pa.array(changed, pa.binary())
-
-
-def _event_id(headers: list[Header]) -> bytes | None:
-    return next((value for key, value in headers if key == EVENT_ID_HEADER), None)
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*out, number])
-
-
-def _rejects(raw: RawBatch, reasons: dict[int, tuple[RejectReason, str]]) -> pa.RecordBatch | None:
+def _rejects(raw: RawBatch, reasons: _Reasons) -> pa.RecordBatch | None:
     if not reasons:
         return None
     rows = sorted(reasons)
@@ -121,11 +111,11 @@ class Decoded(NamedTuple):
 
 
 class _Decode(beam.DoFn):
-    def __init__(self, max_value_bytes: int) -> None:
-        self._max_value_bytes = max_value_bytes
+    def __init__(self, max_value_bytes: int, id_headers: IdHeaders) -> None:
+        self._max_value_bytes, self._id_headers = max_value_bytes, id_headers
 
     def process(self, raw: RawBatch) -> Iterator[Any]:
-        good, bad, beacons = decode(raw, self._max_value_bytes)
+        good, bad, beacons = decode(raw, self._max_value_bytes, self._id_headers)
         count("records_read", len(raw))
         count("beacons_read", beacons)
         if bad is not None:
@@ -136,20 +126,23 @@ class _Decode(beam.DoFn):
 
 
 class DecodeEvents(beam.PTransform):
-    """Decode MarketDataEvent protobufs.
+    """Decode MarketDataEvent protobufs; what they leave empty may stand in a header.
 
     In:     RawBatch.
     Out:    .good DecodedBatch, in the order read; .bad REJECT records (step decode).
     Errors: undecodable, empty_value, value_too_large; beacons are left out and counted.
-    Cost:   0.2 us an event in batches of 2,000; a batch with bad messages is decoded about log2(n) times.
+    Cost:   0.2 us an event in batches of 2,000; a batch with bad messages is decoded about log2(n) times, one with
+            ids in headers twice.
     Source: docs/specs/market_data.md, step 2.
     """
 
-    def __init__(self, max_value_bytes: int) -> None:
+    def __init__(self, max_value_bytes: int, id_headers: IdHeaders) -> None:
         super().__init__()
-        self._max_value_bytes = max_value_bytes
+        self._max_value_bytes, self._id_headers = max_value_bytes, id_headers
 
     @no_annotations  # Beam knows no output of several collections, and warns of each
     def expand(self, raw: beam.PCollection[RawBatch]) -> Decoded:
-        decoded = raw | "Decode" >> beam.ParDo(_Decode(self._max_value_bytes)).with_outputs("bad", main="good")
+        decoded = raw | "Decode" >> beam.ParDo(_Decode(self._max_value_bytes, self._id_headers)).with_outputs(
+            "bad", main="good"
+        )
         return Decoded(decoded.good, decoded.bad)

@@ -1,4 +1,4 @@
-"""Unique events as messages: as they were read, with a key that tells apart what the job tells apart."""
+"""Unique events as messages: as they were sent, ids of headers in them, with a key that tells apart what the job tells apart."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,7 +7,6 @@ import numpy as np
 
 from schemas.units import US_PER_S
 from transforms.batches import EventBatch
-from transforms.decode import with_header_ids
 from transforms.dedup import DECIDED
 from transforms.identity import shards_of
 
@@ -31,7 +30,7 @@ def event_messages(batch: EventBatch, partitions: int) -> tuple[list[Message]] |
     keys = np.empty(len(rows), _KEY)
     keys["hi"], keys["lo"] = rows["identity_hi"], rows["identity_lo"]
     keys["second"] = rows["event_time_us"] // US_PER_S
-    values = with_header_ids(batch.values, batch.headers).to_numpy(zero_copy_only=False).tolist()
+    values = batch.values.to_numpy(zero_copy_only=False).tolist()
     messages = list(zip(values, keys.view(f"V{_KEY.itemsize}").tolist(), homes, strict=True))
     return (messages, _DECIDED) if rows["verdict"][0] == DECIDED else (messages,)
 

@@ -7,7 +7,6 @@ import pyarrow as pa
 
 from schemas.event import EVENT
 from transforms.batches import EventBatch
-from transforms.decode import with_header_ids
 from transforms.dedup import places
 from transforms.event_columns import event_columns, no_copies
 from transforms.exact import Ints
@@ -23,6 +22,6 @@ def _table(batch: EventBatch, chosen: Ints) -> pa.Table:
     by_name = sorted(range(len(batch.instruments)), key=batch.instruments.__getitem__)
     rank = np.argsort(by_name)[rows["instrument"][chosen]]
     order = chosen[np.lexsort((places(rows)[chosen], rows["event_time_us"][chosen], rank))]
-    values = with_header_ids(batch.values, batch.headers).take(pa.array(order))
+    values = batch.values.take(pa.array(order))
     columns = event_columns(pa.repeat(batch.topic, len(order)), rows, order, values) | {"copies": no_copies(len(order))}
     return pa.table([columns[name] for name in EVENT.arrow.names], schema=EVENT.arrow)

@@ -11,7 +11,6 @@ from apache_beam.typehints.decorators import no_annotations
 from schemas.late import LATE, LateReason
 from schemas.units import US_PER_S
 from transforms.batches import EventBatch
-from transforms.decode import with_header_ids
 from transforms.event_columns import event_columns
 from transforms.metrics import count
 
@@ -19,8 +18,7 @@ from transforms.metrics import count
 def late_rows(batch: EventBatch, reason: LateReason) -> pa.RecordBatch:
     """The events as LATE records."""
     time = batch.rows["event_time_us"]
-    values = with_header_ids(batch.values, batch.headers)
-    columns = event_columns(pa.repeat(batch.topic, len(batch)), batch.rows, np.arange(len(batch)), values) | {
+    columns = event_columns(pa.repeat(batch.topic, len(batch)), batch.rows, np.arange(len(batch)), batch.values) | {
         "reason": [reason] * len(batch),
         "missed_bar_start": time // US_PER_S * US_PER_S,
         "lag_us": batch.rows["clock_us"] - time,

@@ -11,6 +11,7 @@ import pyarrow as pa
 from schemas.reject import REJECT, RejectReason, RejectStep
 from schemas.units import LOG_TIME_UNTIL_US
 from transforms.batches import RawBatch
+from transforms.header_ids import values_as_read
 
 
 def _code_version() -> str:
@@ -45,7 +46,7 @@ def reject_rows(
         "offset": refused.offset,
         "log_time": np.where(dated, refused.log_time_us, 0),
         "key": refused.keys,
-        "value": refused.values,
+        "value": values_as_read(refused),
         "headers": headers,
         "step": [step] * len(rows),
         "reason": list(reasons),

@@ -45,7 +45,7 @@ class TopicNames:
 
 
 def unique_events(element: tuple[CellKey, EventBatch], names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
-    """Unique events as they were read, keyed by identity and event second."""
+    """Unique events as they were sent, ids of headers in them, keyed by identity and event second."""
     return names.unique, *event_messages(element[1], partitions(names.unique))
 
 

@@ -1,9 +1,8 @@
 """`horizon live`: the live job on Flink, from start to savepoint."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +21,7 @@ from runners.stack import Endpoints, StackError, endpoints
 from runners.watch import Watch
 from transforms.cell_config import CellConfig
 from transforms.faults import Limits
+from transforms.header_ids import IdHeaders
 
 EPILOG = """Examples:
 
@@ -32,6 +32,8 @@ horizon live --out bars-and-events
 horizon live --parallelism 2                        (moves the group's job to two slots)
 
 horizon live --group second-opinion                 (own group: from the topic's start)
+
+horizon live --trade-id-header x-trade-id           (venue's ids in a header of that name)
 
 horizon live --fresh                                (all anew from the log, which comes to the same)
 """
@@ -54,6 +56,17 @@ def live(
     ] = None,
     any_price: Annotated[
         list[str] | None, typer.Option(metavar="VENUE", help="Venue where a price may be 0 or below; may be repeated.")
+    ] = None,
+    trade_id_header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Header with the venue's trade id; may be repeated. Default: trade_id."),
+    ] = None,
+    event_id_header: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Header with the producer's event id; may be repeated. Default: horizon-event-id, then ce_id.",
+        ),
     ] = None,
     bundle_ms: Annotated[
         int, typer.Option(min=1, help="Bundles end after so long: less for latency, more for rate.")
@@ -84,8 +97,9 @@ def live(
     event for the horizon: 100,000/s and 120 s are 380 MB.
     """
     try:
+        headers = id_headers(trade_id_header, event_id_header)
+        config = market_config(horizon_s, grace_ms, shards, session_gap_s, any_price or (), headers)
         places = endpoints(state_dir)
-        config = market_config(horizon_s, grace_ms, shards, session_gap_s, any_price or ())
         outputs = Outputs(
             files_root=str((out or state_dir / "data" / group).absolute()),
             bootstrap_servers=places.bootstrap_servers,
@@ -113,12 +127,23 @@ def _say(text: str) -> None:
     stderr.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
+def id_headers(trade_id: Sequence[str] | None, event_id: Sequence[str] | None) -> IdHeaders:
+    """Names as the options have them, in their order; of what was not named, the default."""
+    named = {"trade_id": trade_id, "event_id": event_id}
+    return IdHeaders(**{field: tuple(names) for field, names in named.items() if names})
+
+
 def market_config(
-    horizon_s: float, grace_ms: float, shards: int, session_gap_s: int | None, any_price: Iterable[str] = ()
+    horizon_s: float,
+    grace_ms: float,
+    shards: int,
+    session_gap_s: int | None,
+    any_price: Iterable[str] = (),
+    headers: IdHeaders | None = None,
 ) -> MarketDataConfig:
     cell = CellConfig(grace_us=round(grace_ms * 1_000), horizon_us=round(horizon_s * 1_000_000), shards=shards)
     limits = Limits(any_price_venues=frozenset(any_price))
-    return replace(MarketDataConfig(), limits=limits, cell=cell, session_gap_s=session_gap_s)
+    return MarketDataConfig(limits=limits, id_headers=headers or IdHeaders(), cell=cell, session_gap_s=session_gap_s)
 
 
 def _run(

@@ -12,7 +12,7 @@ import typer
 from pipelines.options import ConfigError
 from runners import direct
 from runners.commands.connection import AsJson, BootstrapServers, StateDir, brokers, fail, stderr
-from runners.commands.live import market_config
+from runners.commands.live import id_headers, market_config
 from runners.flink import FlinkRun
 from runners.log import Bound, Log, LogError
 from runners.replay import ReplayError, replay
@@ -55,6 +55,12 @@ def replay_command(
     any_price: Annotated[
         list[str] | None, typer.Option(metavar="VENUE", help="As the live run had it; may be repeated.")
     ] = None,
+    trade_id_header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="As the live run had it; may be repeated.")
+    ] = None,
+    event_id_header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="As the live run had it; may be repeated.")
+    ] = None,
     runner: Annotated[Runner, typer.Option(help="In this process, or on the local stack's Flink.")] = Runner.DIRECT,
     bootstrap_servers: BootstrapServers = None,
     state_dir: StateDir = Path(".horizon"),
@@ -66,10 +72,11 @@ def replay_command(
     0.75 KB an event.
     """
     try:
+        headers = id_headers(trade_id_header, event_id_header)
+        config = market_config(horizon_s, grace_ms, shards, session_gap_s, any_price or (), headers)
         manifest = Log(brokers(bootstrap_servers, state_dir), topic).freeze(parse_bound(start), parse_bound(stop))
         stderr.print(f"replaying {manifest.records:,} offsets of {topic} into {out}", highlight=False)
         began = time.perf_counter()
-        config = market_config(horizon_s, grace_ms, shards, session_gap_s, any_price or ())
         counters = replay(brokers(bootstrap_servers, state_dir), manifest, out, config, runner.flags(state_dir))
     except (LogError, ReplayError, ConfigError, StackError) as error:
         fail(error)

@@ -12,10 +12,10 @@ import atheris
 with atheris.instrument_imports(include=["transforms", "schemas"]):
     from tests.hostile import assert_laws
     from tests.testing import T0_US, Log, Recorded, trade
-    from transforms.decode import BEACON_HEADER, EVENT_ID_HEADER
+    from transforms.decode import BEACON_HEADER
 
 _LOG_TIMES_US = (T0_US, T0_US + 121_000_000, 0)
-_HEADERS = ("trace", EVENT_ID_HEADER, BEACON_HEADER)
+_HEADERS = ("trace", "ce_id", "trade_id", "horizon-event-id")
 
 
 def records(data: bytes) -> list[Recorded]:
@@ -25,7 +25,7 @@ def records(data: bytes) -> list[Recorded]:
     while given.remaining_bytes() and len(log.records) < 6:
         what = given.ConsumeInt(1)
         key = given.ConsumeBytes(4) if what & 1 else None
-        headers = [(_HEADERS[what >> 2 & 1], given.ConsumeBytes(12))] if what & 2 else []
+        headers = [(_HEADERS[what >> 2 & 3], given.ConsumeBytes(12))] if what & 2 else []
         if what & 0x78 == 0x78:
             headers.append((BEACON_HEADER, b"1"))
         size = given.ConsumeIntInRange(0, 400)

@@ -33,6 +33,7 @@ from runners.resume import (
 )
 from runners.stack import Endpoints
 from transforms.faults import Limits
+from transforms.header_ids import IdHeaders
 
 STARTS = {str(partition): 0 for partition in range(12)}
 NOTE = GroupNote("horizon-live-1700000000000", "job1", None, STARTS, "id1", 1, STATE_LAYOUT, {})
@@ -77,6 +78,10 @@ def options(out: str = "/", session_gap_s: int | None = None, venues: Sequence[s
     return LiveOptions(outputs=Outputs(files_root=out), config=config)
 
 
+def with_headers(**names: tuple[str, ...]) -> LiveOptions:
+    return replace(options(), config=MarketDataConfig(id_headers=IdHeaders(**names)))
+
+
 @pytest.mark.parametrize(
     ("was", "now", "said"),
     [
@@ -85,6 +90,8 @@ def options(out: str = "/", session_gap_s: int | None = None, venues: Sequence[s
         (options(), options(horizon_us=60_000_000), "--horizon-s was 120.0, now 60.0"),
         (options(), options(grace_us=250_000), "--grace-ms was 500.0, now 250.0"),
         (options(session_gap_s=30), options(session_gap_s=40), "--session-gap-s was 30, now 40"),
+        (options(), with_headers(trade_id=("x",)), r"--trade-id-header was \['trade_id'\], now \['x'\]"),
+        (with_headers(event_id=("a", "b")), with_headers(event_id=("b", "a")), "--event-id-header was .*, now .*"),
         (options(), options("/tmp"), "--out was /, now /tmp"),
         (options(), replace(options(), topic="other"), "--topic was md.events.raw, now other"),
         (options(), replace(options(), outputs=Outputs(files_root="/", topic_prefix="x")), "--prefix was md, now x"),

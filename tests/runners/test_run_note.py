@@ -15,12 +15,17 @@ from runners.replay import MANIFEST
 from runners.run_note import RUN, RunNoteError, config_of, differing, read_run, shape_of, write_run
 from transforms.cell_config import CellConfig
 from transforms.faults import Limits
+from transforms.header_ids import IdHeaders
 from transforms.read_offsets import Manifest
 
 PLAIN = MarketDataConfig()
+HEADERS = st.lists(st.sampled_from(["trade_id", "ce_id", "X-Id", "Ω id", ","]), unique=True).map(tuple)
 CONFIGS = st.builds(
     MarketDataConfig,
     limits=st.builds(Limits, any_price_venues=st.frozensets(st.text(max_size=5), max_size=3)),
+    id_headers=HEADERS.flatmap(
+        lambda names: st.integers(0, len(names)).map(lambda n: IdHeaders(trade_id=names[:n], event_id=names[n:]))
+    ),
     cell=st.builds(
         CellConfig,
         grace_us=st.integers(0, 5_000).map(lambda ms: ms * 1_000),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from schemas.market_data_pb2 import MarketDataEvent
 from tests.hostile import LIMITS, assert_laws, judged, rejects_by_place
 from tests.testing import T0_US, Log, Recorded, trade, varint
-from transforms.decode import BEACON_HEADER, EVENT_ID_HEADER
+from transforms.decode import BEACON_HEADER
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 DOUBLES = st.floats() | st.sampled_from([0.0, -0.0, 5e-324, 1e308, 9e9, 1e15, float("nan"), float("inf")])
@@ -85,7 +85,7 @@ def mutations(draw: st.DrawFn) -> bytes:
 
 HEADERS = st.lists(
     st.tuples(
-        st.sampled_from(["trace", EVENT_ID_HEADER, EVENT_ID_HEADER, ""]) | st.text(max_size=5),
+        st.sampled_from(["trace", "horizon-event-id", "ce_id", "trade_id", ""]) | st.text(max_size=5),
         st.none() | st.binary(max_size=20) | st.sampled_from([b"id-1", b"\xc3\x28", b"i" * 70_000]),
     ),
     max_size=3,
@@ -154,7 +154,7 @@ WORST: Final[dict[str, Callable[[], list[Recorded]]]] = {
     "a number of 60,000 digits": lambda: alone(trade(trade_id="9" * 60_000).SerializeToString()),
     "a thousand headers": lambda: alone(b"\xff", headers=[(f"h{n}", b"\x00\xff") for n in range(1_000)]),
     "an id of a megabyte in the header": lambda: alone(
-        trade().SerializeToString(), headers=[(EVENT_ID_HEADER, b"i" * 1_000_000)]
+        trade().SerializeToString(), headers=[("horizon-event-id", b"i" * 1_000_000)]
     ),
     "doubles that read as many digits": lambda: alone(trade(price=8e9 + 0.3, volume=1.7e3).SerializeToString()),
 }
