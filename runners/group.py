@@ -19,7 +19,7 @@ from pipelines.market_data import STATE_LAYOUT
 from runners.flink_rest import ENDED, FlinkError, UnknownJobError, job_of, root_cause
 from runners.gaps import GapError, gaps_of, note_gaps
 from runners.live import LiveError, LiveJob, LiveOptions, job_name, start, submitted_s
-from runners.log import Log
+from runners.log import Log, SilentLogError
 from runners.resume import (
     GroupNote,
     ResumeError,
@@ -126,8 +126,8 @@ class LiveGroup:
         if state in (LOST, *ENDED):
             self._submit_again(state)
         elif state != SILENT and time.monotonic() >= self._look_at_log:
-            self._look_at_log = time.monotonic() + _LOOK_AT_LOG_S
             self._hold_against_log(state)
+            self._look_at_log = time.monotonic() + _LOOK_AT_LOG_S
         return state
 
     def stop(self) -> str:
@@ -163,7 +163,15 @@ class LiveGroup:
             self._move(f"parallelism {note.parallelism} -> {self._options.parallelism}")
 
     def _hold_against_log(self, state: str) -> None:
-        count = len(self._log.partitions())
+        try:
+            check_topic(self._note, self._options.topic, self._log.topic_id())
+            count = len(self._log.partitions())
+        except ResumeError:
+            self._job().cancel()  # it reads another log at the offsets of the one that is gone
+            raise
+        except SilentLogError as error:  # the job waits for the broker too
+            self._say(f"{error}")
+            return
         if count > self._note.partitions and state == "RUNNING":
             self._move(f"{self._options.topic} has {count} partitions, {self._note.partitions} of them are read")
             return

@@ -32,6 +32,10 @@ class LogError(RuntimeError):
     """The topic or the offsets asked for are not there; says what is."""
 
 
+class SilentLogError(LogError):
+    """No broker answers; it may be back in a while."""
+
+
 def list_offsets(
     admin: AdminClient,
     wanted: Mapping[TopicPartition, OffsetSpec],
@@ -60,21 +64,27 @@ class Log:
         self._index = TimeIndex(bootstrap_servers)
 
     def partitions(self) -> list[int]:
-        """Its partitions. LogError when there is no such topic, or no broker answers."""
+        """Its partitions. LogError when there is no such topic, SilentLogError when no broker answers."""
         try:
             found = self._admin.list_topics(self.topic, timeout=_TIMEOUT_S).topics[self.topic]
         except KafkaException as error:
-            raise LogError(
-                f"no broker answers at {self._bootstrap_servers}; is it up? `horizon stack status`"
-            ) from error
+            raise self._silent() from error
         if found.error is not None:
             raise LogError(f"topic {self.topic}: {found.error.str()}; see `horizon topics plan`")
         return sorted(found.partitions)
 
     def topic_id(self) -> str:
-        """What tells a topic from one of its name that was deleted before. KafkaException when no broker answers."""
+        """What tells a topic from one of its name that was deleted before. Errors as of partitions()."""
         asked = self._admin.describe_topics(TopicCollection([self.topic]), request_timeout=_TIMEOUT_S)
-        return str(asked[self.topic].result().topic_id)
+        try:
+            return str(asked[self.topic].result().topic_id)
+        except KafkaException as error:
+            if error.args[0].code() < 0:  # the client's own errors, not a broker's answer
+                raise self._silent() from error
+            raise LogError(f"topic {self.topic}: {error.args[0].str()}; see `horizon topics plan`") from error
+
+    def _silent(self) -> SilentLogError:
+        return SilentLogError(f"no broker answers at {self._bootstrap_servers}; is it up? `horizon stack status`")
 
     def newest_before(self, offsets: Mapping[int, int]) -> dict[int, int]:
         """The newest log time before an offset, us, of each partition that has one there."""

@@ -16,6 +16,7 @@ from runners.stack.guard import NAME, Guard
 from runners.stack.process import ProcessSpec, Running
 
 FORMAT_TIMEOUT_S = 60.0
+_PRIVATE = ("kafka", "flink", "beam", "groups", "logs", "pids")  # below the state directory; their owner's alone
 
 
 class LocalStack:
@@ -67,7 +68,7 @@ class LocalStack:
         """Delete Kafka's data, Flink's checkpoints, the groups' notes and the logs of a stack that is down."""
         if self.pids():
             raise StackError(f"the stack in {self.state_dir} is running; stop it with `horizon stack down` first")
-        for name in ("kafka", "flink", "beam", "groups", "logs", "pids"):
+        for name in _PRIVATE:
             shutil.rmtree(self.state_dir / name, ignore_errors=True)
 
     def pids(self) -> dict[str, int]:
@@ -120,6 +121,9 @@ class LocalStack:
             if self.pids():
                 raise StackError(f"a stack runs in {self.state_dir} already; stop it with `horizon stack down`")
             process.stop(list(process.noted(self.state_dir).values()), self.state_dir, grace_s=0)  # notes of a crash
+            for name in _PRIVATE:
+                (self.state_dir / name).mkdir(exist_ok=True)
+                (self.state_dir / name).chmod(0o700)
             drawing = draw(self.state_dir, self.size, artifacts.default_cache_dir())
             self._guard = Guard(self.state_dir, {"PYTHONPATH": str(IMPORT_ROOT)})
             try:

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from runners.__main__ import app
 from runners.gaps import Gap, GapError, read_gaps
 from runners.group import LiveGroup
-from runners.live import LiveError, LiveOptions
-from runners.log import Log
+from runners.live import LiveError, LiveJob, LiveOptions
+from runners.log import Log, LogError
 from runners.publish import PublishBatch, publish_batches
 from runners.replay import replay
 from runners.resume import ResumeError, read_note
@@ -217,6 +217,57 @@ def test_a_topic_that_was_made_anew_is_not_read_from_the_old_ones_offsets(
     feed.publish_rest()
     with pytest.raises(ResumeError, match=rf"topic {raw} was made anew .*--fresh"):
         LiveGroup(stack, options, print).start()
+    run_to_the_end(stack, options, feed, fresh=True)
+
+
+def test_a_topic_that_is_made_anew_under_a_job_ends_it(stack: Endpoints, topic: TopicFactory, tmp_path: Path) -> None:
+    servers, raw = stack.bootstrap_servers, topic(config={"retention.ms": "-1"}, prefix="raw")
+    options = replace(live.options(stack, topic, raw, tmp_path / "live"), checkpoint_ms=1_000)
+    Feed(servers, raw).publish(20_000)
+    group = run_a_while(stack, options, 10_000)
+    admin = AdminClient({"bootstrap.servers": servers})
+    admin.delete_topics([raw])[raw].result()
+    live.wait_until(lambda: raw not in admin.list_topics().topics, 60, "the topic is not deleted")
+    with pytest.raises(LogError, match=rf"topic {raw}: "):
+        group.look()
+    topic.create_named(raw, 12, {"retention.ms": "-1"})
+    feed = Feed(servers, raw)
+    feed.publish(50_000)  # more than the job had read, so that its offsets are there again
+    with pytest.raises(ResumeError, match=rf"topic {raw} was made anew .*--fresh"):
+        live.wait_until(lambda: bool(group.look()) and False, TIMEOUT_S, "nothing is told")
+    assert LiveJob(stack.flink_rest, group.job_id).state() == "CANCELED"
+    shutil.rmtree(tmp_path / "live")
+    feed.publish_rest()
+    run_to_the_end(stack, options, feed, fresh=True)
+
+
+# ---- the user asks for something else ------------------------------------------------------------------------
+
+
+def test_a_second_live_and_other_options_are_refused_and_fresh_comes_to_the_same(
+    stack: Endpoints, topic: TopicFactory, tmp_path: Path
+) -> None:
+    servers, raw = stack.bootstrap_servers, topic(config={"retention.ms": "-1"}, prefix="raw")
+    options = replace(live.options(stack, topic, raw, tmp_path / "live"), checkpoint_ms=1_000)
+    arguments = ["live", "--state-dir", str(stack.state_dir), "--topic", raw, "--group", options.group]
+    arguments += ["--prefix", options.outputs.topic_prefix, "--out", str(tmp_path / "live"), "--duration", "5"]
+
+    def refused(*others: str) -> str:
+        told = CliRunner().invoke(app, [*arguments, *others])
+        assert (told.exit_code, told.output.count("error:")) == (1, 1), told.output
+        return " ".join(told.output.split())
+
+    feed = Feed(servers, raw)
+    feed.publish(MARKET.count // 2)
+    with LiveGroup(stack, options, print) as group:
+        group.start()
+        assert f"followed by another `horizon live`, pid {os.getpid()}" in refused()
+        assert "--shards was 2, now 4" not in refused("--shards", "4")  # whoever follows it comes first
+        live.wait_until(lambda: unique_out(servers, options) >= 50_000, TIMEOUT_S, "the job is slow")
+        group.stop()
+    assert "--shards was 2, now 4" in refused("--shards", "4")
+    assert "--horizon-s was 120.0, now 60" in refused("--horizon-s", "60")
+    feed.publish_rest()
     run_to_the_end(stack, options, feed, fresh=True)
 
 

@@ -50,3 +50,8 @@ def test_every_socket_of_the_stack_and_of_a_job_listens_on_loopback_alone(
         for address in addresses
         if address.partition(":")[0] not in LOOPBACK
     } == set()
+
+
+def test_what_the_stack_keeps_is_its_owners_alone(stack: Endpoints, tmp_path: Path) -> None:
+    shown = {path.name for path in stack.state_dir.iterdir() if path.is_dir() and path.stat().st_mode & 0o077}
+    assert shown <= {"data"}  # files of a run are for those whom the umask names

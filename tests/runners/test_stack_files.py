@@ -4,12 +4,15 @@ import json
 import os
 import signal
 import socket
+import string
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from runners import artifacts
 from runners.stack import flink, kafka, process
 from runners.stack.ports import free_ports, is_free, kept_ports
 from runners.stack.process import ProcessSpec, Running
@@ -86,3 +89,24 @@ def test_a_process_that_ended_says_with_what(tmp_path: Path) -> None:
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert process.exit_code(Running("not ours", killed.pid, "1")) is None
+
+
+def test_no_cluster_id_begins_with_what_begins_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = [bytes([first << 2, *range(15)]) for first in range(64)]
+    monkeypatch.setattr(kafka.uuid, "uuid4", lambda: SimpleNamespace(bytes=drawn.pop(0)))
+    first_characters = [kafka.new_cluster_id()[0] for _ in range(63)]
+    assert sorted(first_characters) == sorted(string.ascii_letters + string.digits + "_")
+
+
+@pytest.mark.slow
+def test_kafka_takes_a_cluster_id_of_any_first_character(tmp_path: Path) -> None:
+    jars = artifacts.classpath(artifacts.read_lock(), "kafka", artifacts.default_cache_dir())
+    for first in string.ascii_letters + string.digits + "_":
+        root = tmp_path / first
+        broker = kafka.Broker(1, 15_001, 15_002)
+        (root / "data").mkdir(parents=True)
+        (root / "server.properties").write_text(kafka.server_properties(broker, (broker,), root / "data"))
+        cluster_id = first + kafka.new_cluster_id()[1:]
+        spec = kafka.format_spec(broker, kafka.jvm(jars, root), root / "server.properties", cluster_id)
+        told = subprocess.run(spec.command, capture_output=True, text=True, check=False)
+        assert (told.returncode, (root / "data" / "meta.properties").exists()) == (0, True), told.stderr
