@@ -18,6 +18,7 @@ from confluent_kafka.admin import (
 
 from runners.log import list_offsets
 from runners.topic_specs import TOPICS_FILE, TopicsError, TopicSpec, output_specs, parse_specs, read_specs
+from transforms.brokers import Brokers, client_settings
 
 __all__ = [
     "TOPICS_FILE",
@@ -68,7 +69,7 @@ class Actual:
     config: Mapping[str, str]
 
 
-def plan_topics(bootstrap_servers: str, specs: Sequence[TopicSpec]) -> Plan:
+def plan_topics(bootstrap_servers: Brokers, specs: Sequence[TopicSpec]) -> Plan:
     """Compare without changing anything.
 
     Raises:
@@ -103,7 +104,7 @@ def differences(spec: TopicSpec, actual: Actual | None) -> list[Change]:
     return found
 
 
-def apply_topics(bootstrap_servers: str, specs: Sequence[TopicSpec]) -> Plan:
+def apply_topics(bootstrap_servers: Brokers, specs: Sequence[TopicSpec]) -> Plan:
     """Carry out the plan and wait until every leader answers; gives back the plan that was carried out.
 
     Raises:
@@ -133,11 +134,13 @@ def _touched(plan: Plan, wanted: Mapping[str, TopicSpec], kind: str) -> list[Top
     return [wanted[name] for name in names]
 
 
-def _admin(bootstrap_servers: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+def _admin(bootstrap_servers: Brokers) -> AdminClient:
+    return AdminClient(client_settings(bootstrap_servers) | {"log_level": 0})
 
 
-def _actual(admin: AdminClient, bootstrap_servers: str, specs: Sequence[TopicSpec]) -> tuple[int, dict[str, Actual]]:
+def _actual(
+    admin: AdminClient, bootstrap_servers: Brokers, specs: Sequence[TopicSpec]
+) -> tuple[int, dict[str, Actual]]:
     """The number of brokers, and those of the wanted topics that there are."""
     try:
         cluster = admin.list_topics(timeout=TIMEOUT_S)
@@ -157,7 +160,7 @@ def _actual(admin: AdminClient, bootstrap_servers: str, specs: Sequence[TopicSpe
     return len(cluster.brokers), found
 
 
-def settings_of(bootstrap_servers: str, name: str) -> Mapping[str, str]:
+def settings_of(bootstrap_servers: Brokers, name: str) -> Mapping[str, str]:
     """A topic's settings as the broker has them, its defaults among them; none when there is no such topic."""
     _, found = _actual(_admin(bootstrap_servers), bootstrap_servers, [TopicSpec(name, 1, 1, {})])
     return found[name].config if name in found else {}

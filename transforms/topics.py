@@ -15,6 +15,7 @@ from schemas.records import Record
 from schemas.reject import REJECT
 from schemas.stat import STAT
 from transforms.batches import EventBatch
+from transforms.brokers import Brokers, client_settings
 from transforms.cell_config import CellKey
 from transforms.decode import with_header_ids
 from transforms.identity import shards_of
@@ -116,7 +117,7 @@ def _place_key(row: dict[str, Any]) -> str:
 
 
 class _Publish(beam.DoFn):
-    def __init__(self, bootstrap_servers: str, names: TopicNames, encode: Encode) -> None:
+    def __init__(self, bootstrap_servers: Brokers, names: TopicNames, encode: Encode) -> None:
         self._bootstrap_servers, self._names, self._encode = bootstrap_servers, names, encode
 
     def setup(self) -> None:
@@ -124,7 +125,7 @@ class _Publish(beam.DoFn):
         self._partition_counts: dict[str, int] = {}
         self._producer = Producer(
             {
-                "bootstrap.servers": self._bootstrap_servers,
+                **client_settings(self._bootstrap_servers),
                 "enable.idempotence": True,
                 "acks": "all",
                 "compression.type": "snappy",
@@ -189,7 +190,7 @@ class PublishRecords(beam.PTransform):
     Source: docs/specs/market_data.md, step 8.
     """
 
-    def __init__(self, bootstrap_servers: str, names: TopicNames, encode: Encode) -> None:
+    def __init__(self, bootstrap_servers: Brokers, names: TopicNames, encode: Encode) -> None:
         super().__init__()
         self._bootstrap_servers, self._names, self._encode = bootstrap_servers, names, encode
 
