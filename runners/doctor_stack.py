@@ -60,7 +60,7 @@ def broker_check(bootstrap_servers: Brokers) -> Check:
         said = f"no broker answers at {bootstrap_servers}: {error.args[0].str()}"
         return Check("broker", "failed", said, "see its log; `horizon stack status`")
     try:
-        version = f"Kafka {broker_version(bootstrap_servers.split(',')[0])}"
+        version = f"Kafka {broker_version(bootstrap_servers)}"
     except VersionError as error:
         return Check("broker", "warning", f"{len(brokers)} at {bootstrap_servers}; {error}", "check it by hand")
     return Check("broker", "ok", f"{len(brokers)} at {bootstrap_servers}, {version}")

@@ -16,6 +16,7 @@ from confluent_kafka.admin import (
     OffsetSpec,
 )
 
+from runners.kafka_rights import denied_by
 from runners.log import list_offsets
 from runners.topic_specs import TOPICS_FILE, TopicsError, TopicSpec, output_specs, parse_specs, read_specs
 from transforms.brokers import Brokers, client_settings
@@ -118,13 +119,14 @@ def apply_topics(bootstrap_servers: Brokers, specs: Sequence[TopicSpec]) -> Plan
         new = [
             NewTopic(one.name, one.partitions, one.replication, config=dict(one.config)) for one in touched["create"]
         ]
-        _finish("create", admin.create_topics(new, operation_timeout=TIMEOUT_S))
+        _finish(bootstrap_servers, "create", "Create", admin.create_topics(new, operation_timeout=TIMEOUT_S))
     if touched["add_partitions"]:
         grown = [NewPartitions(one.name, one.partitions) for one in touched["add_partitions"]]
-        _finish("add partitions to", admin.create_partitions(grown))
+        _finish(bootstrap_servers, "add partitions to", "Alter", admin.create_partitions(grown))
     if touched["alter_config"]:
         altered = [_resource(one) for one in touched["alter_config"]]
-        _finish("alter", {item.name: done for item, done in admin.incremental_alter_configs(altered).items()})
+        pending = {item.name: done for item, done in admin.incremental_alter_configs(altered).items()}
+        _finish(bootstrap_servers, "alter", "AlterConfigs", pending)
     _wait_for_leaders(admin, [*touched["create"], *touched["add_partitions"]])
     return plan
 
@@ -181,14 +183,14 @@ def _resource(spec: TopicSpec) -> ConfigResource:
     return ConfigResource(ConfigResource.Type.TOPIC, spec.name, incremental_configs=entries)
 
 
-def _finish(doing: str, pending: Mapping[str, "Future[None]"]) -> None:
+def _finish(brokers: Brokers, doing: str, operation: str, pending: Mapping[str, "Future[None]"]) -> None:
     for name, done in pending.items():
         try:
             done.result(timeout=TIMEOUT_S)
         except KafkaException as error:
-            raise TopicsError(
-                f"cannot {doing} topic {name}: {error.args[0].str()}; see `horizon topics plan`"
-            ) from error
+            why = denied_by(error, brokers, f"{operation} on topic {name}")
+            why = why or f"{error.args[0].str()}; see `horizon topics plan`"
+            raise TopicsError(f"cannot {doing} topic {name}: {why}") from error
 
 
 def _wait_for_leaders(admin: AdminClient, specs: Sequence[TopicSpec]) -> None:

@@ -61,11 +61,11 @@ class KafkaFile:
     properties: Mapping[str, str]
 
     @property
-    def user(self) -> str:
-        """Who comes, as Kafka's ACLs would name them as far as that is known here."""
+    def user(self) -> str | None:
+        """Who comes, as ACLs name them; None: that is made of a certificate's name, by rules of the broker's."""
         if "sasl.mechanism" in self.properties:
             return login_of(self.properties)[0]
-        return "of the certificate" if "ssl.keystore.location" in self.properties else "ANONYMOUS"
+        return None if "ssl.keystore.location" in self.properties else "ANONYMOUS"
 
     def librdkafka(self) -> dict[str, str]:
         """Settings of librdkafka; holds what is secret, so only for the client that is made of it."""

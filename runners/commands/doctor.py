@@ -10,10 +10,10 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.markup import escape
 
-from runners.commands.connection import AsJson, StateDir
+from runners.commands.connection import AsJson, BootstrapServers, KafkaConfig, StateDir, stack
 from runners.doctor import Check, machine_checks
 from runners.doctor_stack import stack_checks
-from runners.stack import StackError, endpoints
+from runners.stack import StackError
 
 EPILOG = """Examples:
 
@@ -28,6 +28,8 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 def doctor(
     group: Annotated[str, typer.Option(help="Consumer group of the live job to look at.")] = "live",
     topic: Annotated[str, typer.Option(help="Topic that it reads.")] = "md.events.raw",
+    bootstrap_servers: BootstrapServers = None,
+    kafka_config: KafkaConfig = None,
     state_dir: StateDir = Path(".horizon"),
     as_json: AsJson = False,
 ) -> None:
@@ -37,7 +39,7 @@ def doctor(
     """
     checks = machine_checks(state_dir)
     try:
-        checks += stack_checks(endpoints(state_dir), group, topic)
+        checks += stack_checks(stack(bootstrap_servers, kafka_config, state_dir), group, topic)
     except StackError as error:
         checks.append(Check("stack", "ok", str(error)))
     except KafkaException as error:

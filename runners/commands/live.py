@@ -12,16 +12,18 @@ import typer
 from pipelines.options import ConfigError, MarketDataConfig
 from pipelines.outputs import Outputs
 from runners.beacons import Beacons
-from runners.commands.connection import StateDir, fail, stderr, stop_on_signal
+from runners.commands.connection import BootstrapServers, KafkaConfig, StateDir, fail, stack, stderr, stop_on_signal
 from runners.flink_rest import FlinkError
 from runners.group import LiveGroup
+from runners.kafka_rights import Right, reading
 from runners.live import LiveError, LiveOptions
 from runners.log import LogError
 from runners.resume import ResumeError
-from runners.stack import Endpoints, StackError, endpoints
+from runners.stack import Endpoints, StackError
 from runners.watch import Watch
 from transforms.cell_config import CellConfig
 from transforms.faults import Limits
+from transforms.topics import TopicNames
 
 EPILOG = """Examples:
 
@@ -72,6 +74,8 @@ def live(
     accept_gap: Annotated[
         bool, typer.Option("--accept-gap", help="Go on behind records that retention took before they were read.")
     ] = False,
+    bootstrap_servers: BootstrapServers = None,
+    kafka_config: KafkaConfig = None,
     state_dir: StateDir = Path(".horizon"),
 ) -> None:
     """Run the live job: events from the topic, unique events, bars, late and refused ones to topics and Parquet.
@@ -84,7 +88,8 @@ def live(
     event for the horizon: 100,000/s and 120 s are 380 MB.
     """
     try:
-        places = endpoints(state_dir)
+        rights = live_rights(topic, group, TopicNames(prefix), beacons)
+        places = stack(bootstrap_servers, kafka_config, state_dir, rights)
         config = market_config(horizon_s, grace_ms, shards, session_gap_s, any_price or ())
         outputs = Outputs(
             files_root=str((out or state_dir / "data" / group).absolute()),
@@ -107,6 +112,17 @@ def live(
             _run(job, places, options, stop.wait, duration)
     except (StackError, LiveError, FlinkError, ResumeError, LogError, ConfigError) as error:
         fail(error)
+
+
+def live_rights(topic: str, group: str, names: TopicNames, beacons: bool) -> list[Right]:
+    """What the job's and this process's clients do at Kafka."""
+    bars = [names.bars(interval_s) for interval_s in (1, *MarketDataConfig().intervals_s)]
+    written = [names.unique, *bars, names.stats, names.late, names.rejects, *([topic] if beacons else [])]
+    return [
+        *reading(topic, "horizon-clock", "horizon-log", "horizon-look"),
+        Right("Read", "group", group),
+        *(Right("Write", "topic", name) for name in written),
+    ]
 
 
 def _say(text: str) -> None:
