@@ -76,8 +76,7 @@ def plan_topics(bootstrap_servers: Brokers, specs: Sequence[TopicSpec]) -> Plan:
     Raises:
         TopicsError: no broker answers.
     """
-    admin = _admin(bootstrap_servers)
-    brokers, actual = _actual(admin, bootstrap_servers, specs)
+    brokers, actual = _actual(bootstrap_servers, specs)
     changes = [change for spec in specs for change in differences(spec.fitted(brokers), actual.get(spec.name))]
     return Plan(brokers, _notes(specs, brokers), tuple(changes))
 
@@ -140,10 +139,9 @@ def _admin(bootstrap_servers: Brokers) -> AdminClient:
     return AdminClient(client_settings(bootstrap_servers) | {"log_level": 0})
 
 
-def _actual(
-    admin: AdminClient, bootstrap_servers: Brokers, specs: Sequence[TopicSpec]
-) -> tuple[int, dict[str, Actual]]:
+def _actual(bootstrap_servers: Brokers, specs: Sequence[TopicSpec]) -> tuple[int, dict[str, Actual]]:
     """The number of brokers, and those of the wanted topics that there are."""
+    admin = _admin(bootstrap_servers)
     try:
         cluster = admin.list_topics(timeout=TIMEOUT_S)
     except KafkaException as error:
@@ -164,7 +162,7 @@ def _actual(
 
 def settings_of(bootstrap_servers: Brokers, name: str) -> Mapping[str, str]:
     """A topic's settings as the broker has them, its defaults among them; none when there is no such topic."""
-    _, found = _actual(_admin(bootstrap_servers), bootstrap_servers, [TopicSpec(name, 1, 1, {})])
+    _, found = _actual(bootstrap_servers, [TopicSpec(name, 1, 1, {})])
     return found[name].config if name in found else {}
 
 

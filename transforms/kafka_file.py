@@ -134,7 +134,7 @@ def _properties(path: Path, text: str) -> dict[str, str]:
             remedy = _REMEDIES.get(name, f"known are {', '.join(sorted([*_NAMES, *_ALIASES]))}")
             raise KafkaFileError(f"{where}: property {name} is not known; {remedy}")
         if known in found:
-            also = f", which {known} means too" if known != name else ""
+            also = f", which {known} means too," if known != name else ""
             raise KafkaFileError(f"{where}: property {name}{also} is there twice; leave one of them")
         allowed = _VALUES.get(known)
         if allowed is not None and value not in allowed:
