@@ -125,7 +125,7 @@ class SecuredKafka:
             )
             for kind, name, operation in rights
         ]
-        for done in self.admin.create_acls(bindings).values():
+        for done in self.admin.create_acls(bindings).values() if bindings else ():
             done.result(10)
 
     def write(self, name: str, *lines: str) -> str:

@@ -12,13 +12,19 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /**
- * Reads the first record of partition 0 of a topic by the settings that KafkaIO would be given, and prints its value.
- * Arguments: a properties file of those settings, topic. tests/runners/test_kafka_config.py runs it.
+ * Reads a record of partition 0 of a topic by settings as KafkaIO is given them, commits, and says so. Arguments: topic,
+ * properties files of those settings. tests/runners/test_kafka_config.py runs it.
  */
 public final class ReadSecured {
   public static void main(String[] arguments) throws Exception {
+    for (String file : List.of(arguments).subList(1, arguments.length)) {
+      read(arguments[0], Path.of(file));
+    }
+  }
+
+  private static void read(String topic, Path file) throws Exception {
     Properties settings = new Properties();
-    try (Reader reader = Files.newBufferedReader(Path.of(arguments[0]))) {
+    try (Reader reader = Files.newBufferedReader(file)) {
       settings.load(reader);
     }
     Map<String, Object> config = new HashMap<>();
@@ -26,12 +32,12 @@ public final class ReadSecured {
     config.put("key.deserializer", ByteArrayDeserializer.class.getName());
     config.put("value.deserializer", ByteArrayDeserializer.class.getName());
     try (AlignedConsumer consumer = new AlignedConsumer(config, 1_000, Map.of())) {
-      consumer.assign(List.of(new TopicPartition(arguments[1], 0)));
+      consumer.assign(List.of(new TopicPartition(topic, 0)));
       long deadline = System.nanoTime() + Duration.ofSeconds(40).toNanos();
       while (System.nanoTime() < deadline) {
         for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofSeconds(1))) {
-          System.out.println("read " + new String(record.value()));
           consumer.commitSync();
+          System.out.println("read offset " + record.offset());
           return;
         }
       }

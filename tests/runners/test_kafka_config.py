@@ -75,7 +75,7 @@ def horizon_plain(*arguments: str) -> Result:
 
 def test_client_certificate_plans_and_makes_topics(kafka: SecuredKafka, tmp_path: Path) -> None:
     file = tmp_path / "topics.toml"
-    file.write_text('[[topic]]\nname = "made"\npartitions = 2\nreplication = 1\n')
+    file.write_text("[topics.made]\npartitions = 2\nreplication = 1\n")
     admin = kafka.certified("admin")
     applied = horizon(admin, "topics", "apply", "--file", str(file))
     assert applied.exit_code == 0, applied.output
@@ -91,21 +91,23 @@ def test_java_reads_by_the_same_file_and_is_told_no_secret(kafka: SecuredKafka, 
     command = java_main.command(tmp_path, "ReadSecured")
     assert horizon(desk, "simulate", "--topic", "raw", "--count", "50", "--unpaced").exit_code == 0
     pair = kafka.write("pair", "security.protocol=SASL_SSL", "sasl.mechanism=SCRAM-SHA-512", *_pair(kafka))
+    told = []
     for brokers in (desk, kafka.certified("admin"), Secured(desk.addresses, pair)):
         settings = java_settings(brokers) | {"group.id": "live", "enable.auto.commit": "false"}
         assert not [value for value in settings.values() if "gold" in value or "plain-pair" in value]
-        told = tmp_path / "told.properties"
-        told.write_text("".join(f"{name}={_escaped(value)}\n" for name, value in settings.items()))
-        done = subprocess.run(
-            [command[0], "-Dorg.slf4j.simpleLogger.defaultLogLevel=debug", *command[1:], str(told), "raw"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert re.search("^read ", done.stdout, re.MULTILINE), done.stderr[-3000:]
-        assert "gold" not in done.stdout + done.stderr
-        assert "plain-pair" not in done.stdout + done.stderr
+        told.append(tmp_path / f"told-{len(told)}.properties")
+        told[-1].write_text("".join(f"{name}={_escaped(value)}\n" for name, value in settings.items()))
+    done = subprocess.run(
+        [command[0], "-Dorg.slf4j.simpleLogger.defaultLogLevel=info", *command[1:], "raw", *map(str, told)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert len(re.findall("^read ", done.stdout, re.MULTILINE)) == len(told), done.stderr[-3000:]
+    assert "sasl.jaas.config = [hidden]" in done.stderr  # so its log was seen
+    assert "gold" not in done.stdout + done.stderr
+    assert "plain-pair" not in done.stdout + done.stderr
 
 
 def _pair(kafka: SecuredKafka) -> tuple[str, str]:
@@ -171,11 +173,10 @@ def test_missing_right_is_one_line_with_user_operation_and_resource(
 
 def test_topic_that_we_may_not_create_is_one_line(kafka: SecuredKafka, tmp_path: Path) -> None:
     file = tmp_path / "topics.toml"
-    file.write_text('[[topic]]\nname = "wanted"\npartitions = 2\nreplication = 1\n')
+    file.write_text("[topics.wanted]\npartitions = 2\nreplication = 1\n")
     planner = kafka.user("planner", "of-planner")
-    assert "user planner lacks DescribeConfigs on topic wanted" in refused(
-        planner, "topics", "plan", "--file", str(file)
-    )
+    said = refused(planner, "topics", "plan", "--file", str(file))
+    assert "user planner lacks DescribeConfigs on topic wanted" in said
     kafka.allow("planner", (TOPIC, "wanted", AclOperation.DESCRIBE_CONFIGS))
     assert "+ wanted" in horizon(planner, "topics", "plan", "--file", str(file)).stdout
     said = refused(planner, "topics", "apply", "--file", str(file))
