@@ -49,9 +49,6 @@ class Right:
     kind: Literal["topic", "group"]
     name: str
 
-    def __str__(self) -> str:
-        return f"{self.operation} on {self.kind} {self.name}"
-
 
 def reading(topic: str, *groups: str) -> tuple[Right, ...]:
     """What a plain consumer needs: also one that never commits looks for its group's coordinator."""
@@ -71,18 +68,33 @@ def require(brokers: Brokers, rights: Sequence[Right]) -> None:
     _enter(admin, brokers, refusals)
     missing = [right for right in rights if not _given(admin, right)]
     if missing:
-        raise RightsError(_denied(brokers, missing))
+        raise RightsError(_denied(brokers, _grouped(missing)))
 
 
-def denied_by(error: KafkaException, brokers: Brokers, right: object) -> str | None:
+def _grouped(rights: Sequence[Right]) -> str:
+    """The rights with each operation named once.
+
+    >>> _grouped([*reading("raw", "a", "b"), Right("Write", "topic", "raw")])
+    'Read on topic raw, Describe on groups a b, Write on topic raw'
+    """
+    names: dict[tuple[str, str], list[str]] = {}
+    for right in rights:
+        names.setdefault((right.operation, right.kind), []).append(right.name)
+    return ", ".join(
+        f"{operation} on {kind}{'s' if len(found) > 1 else ''} {' '.join(found)}"
+        for (operation, kind), found in names.items()
+    )
+
+
+def denied_by(error: KafkaException, brokers: Brokers, right: str) -> str | None:
     """One line for what we may not do; None when the broker says something else than that."""
-    return _denied(brokers, [right]) if error.args[0].code() in _FORBIDDEN else None
+    return _denied(brokers, right) if error.args[0].code() in _FORBIDDEN else None
 
 
-def _denied(brokers: Brokers, missing: Sequence[object]) -> str:
+def _denied(brokers: Brokers, missing: str) -> str:
     who, principal = _who(brokers)
     return (
-        f"{who} lacks {', '.join(map(str, missing))} at {brokers}; an ACL for {principal} gives it "
+        f"{who} lacks {missing} at {brokers}; an ACL for {principal} gives it "
         "(kafka-acls --add), or name the file of another user with --kafka-config"
     )
 

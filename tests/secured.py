@@ -2,7 +2,7 @@
 
 import datetime
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +12,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -27,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from runners import artifacts
+from runners.kafka_rights import RightsError, require
 from runners.stack import kafka, process
 from runners.stack.ports import free_ports
 from transforms.brokers import Secured, client_settings
@@ -99,7 +101,9 @@ class SecuredKafka:
         made = UserScramCredentialUpsertion(name, info, password.encode())
         for done in self.admin.alter_user_scram_credentials([made]).values():
             done.result(10)
-        return Secured(self.by_password, self.login(name, password))
+        found = Secured(self.by_password, self.login(name, password))
+        self._wait(lambda: require(found, ()))
+        return found
 
     def login(self, name: str, password: str) -> str:
         """A file of that name and password, as Java's people write it."""
@@ -127,6 +131,31 @@ class SecuredKafka:
         ]
         for done in self.admin.create_acls(bindings).values() if bindings else ():
             done.result(10)
+        wanted = AclBindingFilter(
+            ResourceType.ANY,
+            None,
+            ResourcePatternType.ANY,
+            f"User:{user}",
+            None,
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+
+        def are_known() -> None:
+            if not set(bindings) <= set(self.admin.describe_acls(wanted).result(10)):
+                raise RightsError("the broker has not heard of it yet")
+
+        self._wait(are_known)
+
+    def _wait(self, done: Callable[[], None]) -> None:
+        """A broker hears of what its controller has noted a moment later."""
+        until = time.monotonic() + 20
+        while True:
+            try:
+                return done()
+            except RightsError:
+                assert time.monotonic() < until
+                time.sleep(0.05)
 
     def write(self, name: str, *lines: str) -> str:
         """A configuration file that trusts the authority; its path."""

@@ -76,7 +76,7 @@ def check(
 
 def _rights(specs: Sequence[TopicSpec]) -> list[Right]:
     """What it takes to see how topics are; whoever may not see one takes it for one to be created."""
-    return [Right("DescribeConfigs", "topic", spec.name) for spec in specs]
+    return [Right(operation, "topic", spec.name) for operation in ("Describe", "DescribeConfigs") for spec in specs]
 
 
 def _planned(file: Path, bootstrap_servers: str | None, kafka_config: Path | None, state_dir: Path) -> Plan:

@@ -150,7 +150,12 @@ def test_certificate_of_another_authority_is_told(kafka: SecuredKafka, desk: Sec
             "Write on topic",
         ),
         ("writer", [(TOPIC, "raw", WRITE)], "peek raw", "Read on topic raw"),
-        ("topical", [(TOPIC, "raw", READ)], "replay --topic raw --out new", "Describe on group horizon-replay"),
+        (
+            "topical",
+            [(TOPIC, "raw", READ)],
+            "replay --topic raw --out new",
+            "Describe on groups horizon-replay horizon-clock",
+        ),
     ],
 )
 def test_missing_right_is_one_line_with_user_operation_and_resource(
@@ -176,8 +181,8 @@ def test_topic_that_we_may_not_create_is_one_line(kafka: SecuredKafka, tmp_path:
     file.write_text("[topics.wanted]\npartitions = 2\nreplication = 1\n")
     planner = kafka.user("planner", "of-planner")
     said = refused(planner, "topics", "plan", "--file", str(file))
-    assert "user planner lacks DescribeConfigs on topic wanted" in said
-    kafka.allow("planner", (TOPIC, "wanted", AclOperation.DESCRIBE_CONFIGS))
+    assert "user planner lacks Describe on topic wanted, DescribeConfigs on topic wanted at" in said
+    kafka.allow("planner", (TOPIC, "wanted", DESCRIBE), (TOPIC, "wanted", AclOperation.DESCRIBE_CONFIGS))
     assert "+ wanted" in horizon(planner, "topics", "plan", "--file", str(file)).stdout
     said = refused(planner, "topics", "apply", "--file", str(file))
     assert "cannot create topic wanted: user planner lacks Create on topic wanted" in said
