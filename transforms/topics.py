@@ -157,9 +157,9 @@ class _Publish(beam.DoFn):
     def teardown(self) -> None:
         self._producer.flush(1.0)
 
-    def _delivered(self, error: KafkaError | None, _: Any) -> None:
+    def _delivered(self, error: KafkaError | None, message: Any) -> None:
         if error is not None:
-            self._errors.append(error)
+            self._errors.append(KafkaError(error.code(), f"topic {message.topic()}: {error.str()}"))
 
     def _produce_when_there_is_room(self, topic: str, message: Message) -> None:
         """The queue is full: let it drain until it takes the message."""

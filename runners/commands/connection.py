@@ -47,24 +47,31 @@ StateDir = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output: JSON on stdout.")]
 
 
+def reach(
+    bootstrap_servers: str | None, kafka_config: Path | None, state_dir: Path, rights: Sequence[Right] = ()
+) -> Brokers:
+    """The brokers to talk to. The file's own bootstrap.servers stand where the command line names none.
+
+    StackError when nobody names any, KafkaFileError, and RightsError when they do not let us in or one is missing.
+    """
+    file = None if kafka_config is None else read(kafka_config.absolute())
+    named = bootstrap_servers or (None if file is None else file.properties.get("bootstrap.servers"))
+    addresses = named or str(endpoints(state_dir).bootstrap_servers)
+    found: Brokers = addresses if file is None else Secured(addresses, str(file.path))
+    require(found, rights)
+    return found
+
+
 def brokers(
     bootstrap_servers: str | None, kafka_config: Path | None, state_dir: Path, rights: Sequence[Right] = ()
 ) -> Brokers:
-    """The brokers to talk to; ends the command with a message when there are none, or we lack one of the rights.
-
-    The file's own bootstrap.servers stand where the command line names none.
-    """
+    """The same; what is wrong ends the command with one line."""
     try:
-        file = None if kafka_config is None else read(kafka_config.absolute())
-        named = bootstrap_servers or (None if file is None else file.properties.get("bootstrap.servers"))
-        addresses = named or str(endpoints(state_dir).bootstrap_servers)
-        found: Brokers = addresses if file is None else Secured(addresses, str(file.path))
-        require(found, rights)
+        return reach(bootstrap_servers, kafka_config, state_dir, rights)
     except StackError as error:
         fail(escape(f"{error}, or name brokers with --bootstrap-servers"))
     except (KafkaFileError, RightsError) as error:
         fail(error)
-    return found
 
 
 def stack(

@@ -35,6 +35,8 @@ horizon live --parallelism 2                        (moves the group's job to tw
 
 horizon live --group second-opinion                 (own group: from the topic's start)
 
+horizon live --kafka-config desk.properties         (its bootstrap.servers instead of the local stack's Kafka)
+
 horizon live --fresh                                (all anew from the log, which comes to the same)
 """
 

@@ -31,6 +31,8 @@ horizon peek md.events.raw                  (the newest ten)
 
 horizon peek md.bars.1s --tail              (as they come, until Ctrl-C)
 
+horizon peek md.late --bootstrap-servers kafka-1:9093 --kafka-config desk.properties
+
 horizon peek md.rejects --from-start --limit 100 --json
 """
 

@@ -25,7 +25,10 @@ TopicsFile = Annotated[
 _SIGNS = {"create": "+", "add_partitions": "~", "alter_config": "~", "cannot": "!"}
 
 
-@app.command(epilog="Examples:\n\nhorizon topics plan\n\nhorizon topics plan --bootstrap-servers kafka-1:9092 --json\n")
+@app.command(
+    epilog="Examples:\n\nhorizon topics plan\n\nhorizon topics plan --bootstrap-servers kafka-1:9092 --json\n\n"
+    "horizon topics plan --kafka-config desk.properties\n"
+)
 def plan(
     file: TopicsFile = TOPICS_FILE,
     bootstrap_servers: BootstrapServers = None,

@@ -1,5 +1,6 @@
 """Commands on a broker that asks who comes: the right user works, and what is missing is one line."""
 
+import doctest
 import json
 import re
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from confluent_kafka.admin import AclOperation, NewTopic, ResourceType
 from typer.testing import CliRunner, Result
 
+from runners import kafka_rights
 from runners.__main__ import app
 from runners.broker_version import broker_version
 from runners.doctor_stack import broker_check
@@ -186,6 +188,10 @@ def test_topic_that_we_may_not_create_is_one_line(kafka: SecuredKafka, tmp_path:
     assert "+ wanted" in horizon(planner, "topics", "plan", "--file", str(file)).stdout
     said = refused(planner, "topics", "apply", "--file", str(file))
     assert "cannot create topic wanted: user planner lacks Create on topic wanted" in said
+
+
+def test_examples_of_the_docs() -> None:
+    assert doctest.testmod(kafka_rights).failed == 0
 
 
 def test_file_that_is_wrong_is_one_line(kafka: SecuredKafka, tmp_path: Path) -> None:

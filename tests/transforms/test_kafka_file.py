@@ -1,10 +1,12 @@
 """The file of --kafka-config: what it may say, what each client is told of it, and what is refused by name."""
 
+import doctest
 from pathlib import Path
 
 import pytest
 
 from tests.secured import Authority
+from transforms import kafka_login, properties
 from transforms.brokers import Secured, client_settings, java_settings
 from transforms.kafka_file import KafkaFileError, read
 
@@ -154,6 +156,10 @@ def test_file_that_others_can_read_is_refused_and_so_is_such_a_key(place: Path) 
     (place / "me.pem").chmod(0o604)
     with pytest.raises(KafkaFileError, match=r"me\.pem is open to every user"):
         read(file)
+
+
+def test_examples_of_the_docs() -> None:
+    assert doctest.testmod(properties).failed == doctest.testmod(kafka_login).failed == 0
 
 
 def test_path_that_kafka_could_not_refer_to_is_refused(place: Path) -> None:
