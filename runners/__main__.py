@@ -25,6 +25,7 @@ from runners.commands import (
     topics,
 )
 from runners.commands.connection import fail
+from transforms.kafka_file import KafkaFileError
 
 EPILOG = """Examples:
 
@@ -44,6 +45,8 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except NoArgsIsHelpError:
             raise
+        except KafkaFileError as error:  # it was good when the command began
+            fail(error)
         except KafkaException as error:  # where a command has no better word for it
             fail(escape(f"Kafka: {error.args[0].str()}; `horizon doctor` looks at the brokers"))
         except UsageError as error:
