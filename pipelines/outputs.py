@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from pipelines.market_data import MarketData
 from transforms import datasets, files, topics
+from transforms.brokers import Brokers
 from transforms.files import WriteFiles
 from transforms.topics import PublishRecords, TopicNames
 
@@ -13,7 +14,7 @@ class Outputs:
     """A root directory for the files and a broker for the topics; None leaves that kind out."""
 
     files_root: str | None = None
-    bootstrap_servers: str | None = None
+    bootstrap_servers: Brokers | None = None
     topic_prefix: str = "md"
 
 

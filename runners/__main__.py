@@ -3,6 +3,7 @@
 from typing import Any
 
 import typer
+from confluent_kafka import KafkaException
 from rich.markup import escape
 from typer._click.core import Context  # where Typer, whose version is pinned, keeps what click's users know
 from typer._click.exceptions import NoArgsIsHelpError, UsageError
@@ -24,6 +25,7 @@ from runners.commands import (
     topics,
 )
 from runners.commands.connection import fail
+from transforms.kafka_file import KafkaFileError
 
 EPILOG = """Examples:
 
@@ -43,6 +45,10 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except NoArgsIsHelpError:
             raise
+        except KafkaFileError as error:  # it was good when the command began
+            fail(error)
+        except KafkaException as error:  # where a command has no better word for it
+            fail(escape(f"Kafka: {error.args[0].str()}; `horizon doctor` looks at the brokers"))
         except UsageError as error:
             command = error.ctx.command_path if error.ctx is not None else "horizon"
             said = " ".join(error.format_message().split()).rstrip(".")

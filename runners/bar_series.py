@@ -14,6 +14,7 @@ from runners.peek import peek
 from schemas.bar import BAR
 from schemas.newest import newest
 from schemas.records import Record
+from transforms.brokers import Brokers
 from transforms.topics import INTERVAL_NAMES
 
 INTERVALS: Final = {name: interval_s for interval_s, name in INTERVAL_NAMES.items()}
@@ -56,7 +57,7 @@ def bars_in_files(root: Path, query: BarQuery) -> list[dict[str, Any]]:
     return _series(Record.rows(table))
 
 
-def bars_on_topic(bootstrap_servers: str, topic: str, query: BarQuery) -> list[dict[str, Any]]:
+def bars_on_topic(bootstrap_servers: Brokers, topic: str, query: BarQuery) -> list[dict[str, Any]]:
     """Bars on a topic, sorted by instrument and window; PeekError when it cannot be read."""
     records = peek(bootstrap_servers, topic, start="first", limit=None)
     rows = (dict(record.row) for record in records if record.kind == "Bar")

@@ -22,6 +22,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from runners.log import Log, LogError
 from schemas.units import MS_PER_S, US_PER_MS
+from transforms.brokers import Brokers, client_settings
 from transforms.cell_config import CellConfig
 from transforms.decode import BEACON_HEADER
 from transforms.log_clock import in_us, plausible
@@ -114,7 +115,7 @@ class Beacons:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        bootstrap_servers: Brokers,
         topic: str,
         horizon_us: int = CellConfig.horizon_us,
         say: Callable[[str], None] = _LOG.warning,
@@ -123,7 +124,7 @@ class Beacons:
         self._say, self._said = say, set[str]()
         self._producer = Producer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **client_settings(bootstrap_servers),
                 "acks": "all",
                 "linger.ms": 0,
                 "message.timeout.ms": 10_000,  # by then the next ones are due

@@ -5,8 +5,11 @@ feature metadata.version names the release. Source: Kafka's protocol guide, KIP-
 """
 
 import socket
+import ssl
 import struct
 from typing import Final
+
+from transforms.brokers import Brokers
 
 _TIMEOUT_S: Final = 5.0
 _FINALIZED_FEATURES: Final = 2  # the tag of the field in the answer
@@ -18,11 +21,11 @@ class VersionError(RuntimeError):
     """The broker at that address does not say; says why."""
 
 
-def broker_version(address: str) -> str:
-    """The Kafka release of the broker at `host:port`, such as "4.1 (metadata version 27)". VersionError if unknown."""
-    host, _, port = address.rpartition(":")
+def broker_version(brokers: Brokers) -> str:
+    """The Kafka release of the first of them, such as "4.1 (metadata version 27)". VersionError if unknown."""
+    address = str(brokers).split(",")[0]
     try:
-        with socket.create_connection((host, int(port)), _TIMEOUT_S) as connection:
+        with _connected(brokers, address) as connection:
             connection.sendall(_request())
             (size,) = struct.unpack(">i", _exactly(connection, 4))
             if not 0 < size < _MAX_BYTES:
@@ -34,6 +37,20 @@ def broker_version(address: str) -> str:
     if level is None:
         raise VersionError(f"broker {address} names no metadata.version: older than Kafka 3.3, or with ZooKeeper")
     return f"{_RELEASES.get(level, 'release unknown here')} (metadata version {level})"
+
+
+def _connected(brokers: Brokers, address: str) -> socket.socket:
+    """A connection to the broker. Before it asks for a password it tells what it is; before TLS it does not."""
+    host, _, port = address.rpartition(":")
+    plain = socket.create_connection((host, int(port)), _TIMEOUT_S)
+    given = {} if isinstance(brokers, str) else brokers.read().properties
+    if "SSL" not in given.get("security.protocol", "").split("_"):
+        return plain
+    tls = ssl.create_default_context(cafile=given.get("ssl.truststore.location"))
+    tls.check_hostname = given.get("ssl.endpoint.identification.algorithm") != ""
+    if "ssl.keystore.location" in given:
+        tls.load_cert_chain(given["ssl.keystore.location"], password=given.get("ssl.key.password", ""))
+    return tls.wrap_socket(plain, server_hostname=host)
 
 
 def _request() -> bytes:

@@ -19,6 +19,7 @@ from runners.stack import Endpoints, LocalStack
 from runners.status import JobNumbers, checkpoint_findings
 from runners.topics import COMPACTED, Plan, TopicsError, TopicSpec, plan_topics, read_specs, settings_of
 from schemas.units import MS_PER_S
+from transforms.brokers import Brokers, client_settings
 
 _SKEW_S: Final = 1.0
 _LAG_WARNING: Final = 1_000_000  # records; half a minute of what one slot reads
@@ -50,22 +51,22 @@ def processes_check(state_dir: Path) -> Check:
     return Check("processes", "ok", f"{len(stack.pids())} alive")
 
 
-def broker_check(bootstrap_servers: str) -> Check:
+def broker_check(bootstrap_servers: Brokers) -> Check:
     """Whether a broker answers, how many there are, and which Kafka they are."""
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    admin = AdminClient(client_settings(bootstrap_servers) | {"log_level": 0})
     try:
         brokers = admin.list_topics(timeout=_TIMEOUT_S).brokers
     except KafkaException as error:
         said = f"no broker answers at {bootstrap_servers}: {error.args[0].str()}"
         return Check("broker", "failed", said, "see its log; `horizon stack status`")
     try:
-        version = f"Kafka {broker_version(bootstrap_servers.split(',')[0])}"
+        version = f"Kafka {broker_version(bootstrap_servers)}"
     except VersionError as error:
         return Check("broker", "warning", f"{len(brokers)} at {bootstrap_servers}; {error}", "check it by hand")
     return Check("broker", "ok", f"{len(brokers)} at {bootstrap_servers}, {version}")
 
 
-def topics_check(bootstrap_servers: str) -> Check:
+def topics_check(bootstrap_servers: Brokers) -> Check:
     """Whether the topics are what the code says, like `horizon topics check`."""
     try:
         specs = read_specs()
@@ -103,7 +104,7 @@ def log_times_verdict(topic: str, settings: Mapping[str, str]) -> Check:
 
 def clock_check(places: Endpoints, topic: str, group: str) -> Check:
     """Clocks of the broker, of Flink and of the producers against this machine's, as far as they can be known."""
-    admin = AdminClient({"bootstrap.servers": places.bootstrap_servers, "log_level": 0})
+    admin = AdminClient(client_settings(places.bootstrap_servers) | {"log_level": 0})
     newest = {name: _newest_ms(admin, name) for name in (OFFSETS_TOPIC, topic)}
     try:
         job = flink_rest.job_of(places.flink_rest, group)
@@ -142,7 +143,7 @@ def clock_verdict(now_ms: int, broker_ms: int | None, topic_ms: int | None, flin
     return Check("clocks", "ok", ", ".join(known) or "no record and no job to tell by")
 
 
-def lag_check(bootstrap_servers: str, topic: str, group: str) -> Check:
+def lag_check(bootstrap_servers: Brokers, topic: str, group: str) -> Check:
     """What the group has not committed yet."""
     try:
         partitions = partition_numbers(bootstrap_servers, topic, group)

@@ -19,6 +19,7 @@ from runners.peek import PeekError, peek
 from runners.status import JobNumbers, PartitionNumbers
 from runners.watch import Counts, Watch
 from schemas.units import MS_PER_S
+from transforms.brokers import Brokers, client_settings
 from transforms.topics import TopicNames
 
 OFFSETS_TOPIC: Final = "__consumer_offsets"  # Kafka's own; its records carry the broker's clock
@@ -36,7 +37,7 @@ _RATE_S: Final = 1.0  # between two looks at the ends of the topics
 class Asked:
     """Whose numbers are asked for, and where."""
 
-    bootstrap_servers: str
+    bootstrap_servers: Brokers
     flink_rest: str
     group: str
     topic: str
@@ -86,7 +87,7 @@ def _per_second(counts: Counts) -> dict[str, float]:
     return {name: number / counts.at for name, number in numbers.items()}
 
 
-def partition_numbers(bootstrap_servers: str, topic: str, group: str) -> tuple[PartitionNumbers, ...]:
+def partition_numbers(bootstrap_servers: Brokers, topic: str, group: str) -> tuple[PartitionNumbers, ...]:
     """Where each partition of the topic stands, and where the group does. LogError without topic or broker."""
     log = Log(bootstrap_servers, topic)
     first, newest = log.earliest(), log.newest_ms()
@@ -107,15 +108,16 @@ def partition_numbers(bootstrap_servers: str, topic: str, group: str) -> tuple[P
     )
 
 
-def committed_offsets(bootstrap_servers: str, topic: str, group: str, partitions: list[int]) -> dict[int, int]:
+def committed_offsets(bootstrap_servers: Brokers, topic: str, group: str, partitions: list[int]) -> dict[int, int]:
     """The group's committed offset in each partition that has one; KafkaException when its coordinator is silent.
 
     By a consumer that never joins. The admin client's own question ended this process with a segmentation fault on a
     broker that had no offsets topic yet (docs/facts.md).
     """
-    consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": group, "log_level": 0})
+    consumer = Consumer({**client_settings(bootstrap_servers), "group.id": group, "log_level": 0})
     try:
-        if OFFSETS_TOPIC not in consumer.list_topics(timeout=_TIMEOUT_S).topics:
+        # who has to show ACLs does not see that topic
+        if isinstance(bootstrap_servers, str) and OFFSETS_TOPIC not in consumer.list_topics(timeout=_TIMEOUT_S).topics:
             return {}
         places = [TopicPartition(topic, partition) for partition in partitions]
         found = _committed(consumer, places)
@@ -139,7 +141,7 @@ def _committed(consumer: Consumer, places: list[TopicPartition]) -> list[TopicPa
 def _reject_count(asked: Asked) -> int:
     """Rejects that lie on their topic."""
     topic = TopicNames(asked.prefix).rejects
-    admin = AdminClient({"bootstrap.servers": asked.bootstrap_servers, "log_level": 0})
+    admin = AdminClient(client_settings(asked.bootstrap_servers) | {"log_level": 0})
     if topic not in admin.list_topics(timeout=_TIMEOUT_S).topics:
         return 0
     log = Log(asked.bootstrap_servers, topic)

@@ -59,10 +59,10 @@ class LiveOptions:
             "--beacons": self.has_beacons,
         }
 
-    def consumer(self, bootstrap_servers: str) -> dict[str, str]:
-        """KafkaIO's consumer; Beam commits, so the client must not."""
+    @property
+    def consumer(self) -> dict[str, str]:
+        """KafkaIO's consumer, but for where Kafka is; Beam commits, so the client must not."""
         return {
-            "bootstrap.servers": bootstrap_servers,
             "group.id": self.group,
             "auto.offset.reset": "none",  # records that retention took are missed, not passed over
             "enable.auto.commit": "false",
@@ -171,9 +171,15 @@ def start(places: Endpoints, options: LiveOptions, name: str | None = None) -> L
         savepoint=options.savepoint,
     )
     pipeline = beam.Pipeline(options=PipelineOptions(flink.flags()))
-    consumer = options.consumer(places.bootstrap_servers)
-    clocks_us = log.newest_before(starts)
-    source = ReadKafka(places.expansion_endpoint, options.topic, consumer, starts, clocks_us, options.has_beacons)
+    source = ReadKafka(
+        places.expansion_endpoint,
+        places.bootstrap_servers,
+        options.topic,
+        options.consumer,
+        starts,
+        log.newest_before(starts),
+        options.has_beacons,
+    )
     raw = pipeline | f"ReadKafka-{name}" >> source
     write(build(raw, options.config, options.outputs.files_root), options.outputs, options.config.cell.grace_us)
     result = pipeline.run()

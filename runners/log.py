@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.units import LOG_TIME_FROM_US, LOG_TIME_UNTIL_US, US_PER_MS
 from transforms.batches import Header
+from transforms.brokers import Brokers, client_settings
 from transforms.log_clock import NOTHING
 from transforms.read_offsets import Manifest, Stretch
 from transforms.time_index import TimeIndex
@@ -58,8 +59,8 @@ def list_offsets(
 class Log:
     """One topic at a broker."""
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    def __init__(self, bootstrap_servers: Brokers, topic: str) -> None:
+        self._admin = AdminClient(client_settings(bootstrap_servers) | {"log_level": 0})
         self._bootstrap_servers, self.topic = bootstrap_servers, topic
         self._index = TimeIndex(bootstrap_servers)
 
@@ -114,7 +115,7 @@ class Log:
         places = [(p, result.offset) for p, result in newest.items() if result.timestamp == log_time_ms]
         if not places:
             return []
-        settings = {"bootstrap.servers": self._bootstrap_servers, "group.id": "horizon-log", "log_level": 0}
+        settings = {**client_settings(self._bootstrap_servers), "group.id": "horizon-log", "log_level": 0}
         consumer = Consumer(settings | {"enable.auto.commit": False, "isolation.level": "read_uncommitted"})
         try:
             consumer.assign([TopicPartition(self.topic, *places[0])])
@@ -185,7 +186,7 @@ class Log:
     def _consumer(self) -> Iterator[Consumer]:
         consumer = Consumer(
             {
-                "bootstrap.servers": self._bootstrap_servers,
+                **client_settings(self._bootstrap_servers),
                 "group.id": "horizon-look",
                 "isolation.level": "read_uncommitted",
                 "enable.partition.eof": True,

@@ -8,6 +8,7 @@ from confluent_kafka import Consumer
 from schemas import avro
 from schemas.bar import BAR
 from schemas.newest import newest
+from transforms.brokers import Brokers, client_settings
 
 _MAX: Final = 10_000
 
@@ -15,10 +16,10 @@ _MAX: Final = 10_000
 class NewestBars:
     """Follows a bar topic from now on, without a group's offsets."""
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+    def __init__(self, bootstrap_servers: Brokers, topic: str) -> None:
         self._consumer = Consumer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **client_settings(bootstrap_servers),
                 "group.id": "horizon-newest-bars",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",

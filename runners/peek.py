@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from schemas.avro import UnknownSchemaError, decode
 from schemas.event import SIDES
 from schemas.market_data_pb2 import MarketDataEvent
+from transforms.brokers import Brokers, client_settings
 
 BEACON_HEADER: Final = "horizon-beacon"
 
@@ -89,7 +90,7 @@ def _time_or_number(time_us: int) -> datetime | int:
     return _EPOCH + timedelta(microseconds=time_us) if 0 < time_us < _YEAR_2100_US else time_us
 
 
-def peek(bootstrap_servers: str, topic: str, *, start: From = "last", limit: int | None = 10) -> Iterator[Peeked]:
+def peek(bootstrap_servers: Brokers, topic: str, *, start: From = "last", limit: int | None = 10) -> Iterator[Peeked]:
     """Records of a topic: the `first` or `last` by log time, or `tail`: those to come, as they come.
 
     Raises:
@@ -97,7 +98,7 @@ def peek(bootstrap_servers: str, topic: str, *, start: From = "last", limit: int
     """
     consumer = Consumer(
         {
-            "bootstrap.servers": bootstrap_servers,
+            **client_settings(bootstrap_servers),
             "log_level": 0,  # what goes wrong is raised
             "group.id": "horizon-peek",  # never joined: partitions are assigned by hand, nothing is committed
             "enable.auto.commit": False,
@@ -119,7 +120,7 @@ def peek(bootstrap_servers: str, topic: str, *, start: From = "last", limit: int
         consumer.close()
 
 
-def _ends(consumer: Consumer, servers: str, topic: str) -> dict[int, tuple[int, int]]:
+def _ends(consumer: Consumer, servers: Brokers, topic: str) -> dict[int, tuple[int, int]]:
     """Partition → (first offset, next offset to be written)."""
     try:
         topics = consumer.list_topics(timeout=_TIMEOUT_S).topics

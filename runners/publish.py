@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from transforms.brokers import Brokers, client_settings
+
 _SLICE: Final = 2_000  # records handed to the client at once
 _IN_FLIGHT: Final = 100_000  # records the client may hold; its own queue would refuse more than it is sized for
 _TICK_S: Final = 0.005  # a paced run looks this often whether records are due
@@ -63,7 +65,7 @@ class Published:
 
 
 def publish_batches(
-    bootstrap_servers: str,
+    bootstrap_servers: Brokers,
     topic: str,
     batches: Iterable[PublishBatch],
     *,
@@ -132,14 +134,14 @@ class _Publisher:
     """One producer and the first error it met."""
 
     def __init__(
-        self, servers: str, topic: str, partition: int | None, stop: threading.Event, settings: Mapping[str, Any]
+        self, servers: Brokers, topic: str, partition: int | None, stop: threading.Event, settings: Mapping[str, Any]
     ) -> None:
         self.stop = stop
         self._topic = topic
         self._partition = -1 if partition is None else partition  # -1: by key
         self._error: KafkaError | None = None
         self._producer = Producer(
-            {"bootstrap.servers": servers, **PRODUCER_SETTINGS, "on_delivery": self._note, **settings}
+            {**client_settings(servers), **PRODUCER_SETTINGS, "on_delivery": self._note, **settings}
         )
         _check_topic(self._producer, servers, topic)
 
@@ -182,7 +184,7 @@ class _Publisher:
             self._error = error
 
 
-def _check_topic(producer: Producer, servers: str, topic: str) -> None:
+def _check_topic(producer: Producer, servers: Brokers, topic: str) -> None:
     try:
         topics = producer.list_topics(timeout=10).topics  # all of them: asking for one by name could create it
     except KafkaException as error:

@@ -12,6 +12,7 @@ from pipelines.options import MarketDataConfig
 from pipelines.outputs import Outputs, write
 from runners import direct
 from runners.run_note import write_run
+from transforms.brokers import Brokers
 from transforms.parquet_file import check_root
 from transforms.read_offsets import Manifest, ReadOffsets
 
@@ -23,7 +24,7 @@ class ReplayError(RuntimeError):
 
 
 def replay(
-    bootstrap_servers: str,
+    bootstrap_servers: Brokers,
     manifest: Manifest,
     out: Path,
     config: MarketDataConfig | None = None,

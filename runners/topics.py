@@ -16,8 +16,10 @@ from confluent_kafka.admin import (
     OffsetSpec,
 )
 
+from runners.kafka_rights import denied_by
 from runners.log import list_offsets
 from runners.topic_specs import TOPICS_FILE, TopicsError, TopicSpec, output_specs, parse_specs, read_specs
+from transforms.brokers import Brokers, client_settings
 
 __all__ = [
     "TOPICS_FILE",
@@ -71,14 +73,13 @@ class Actual:
     config: Mapping[str, str]
 
 
-def plan_topics(bootstrap_servers: str, specs: Sequence[TopicSpec]) -> Plan:
+def plan_topics(bootstrap_servers: Brokers, specs: Sequence[TopicSpec]) -> Plan:
     """Compare without changing anything.
 
     Raises:
         TopicsError: no broker answers.
     """
-    admin = _admin(bootstrap_servers)
-    brokers, actual = _actual(admin, bootstrap_servers, specs)
+    brokers, actual = _actual(bootstrap_servers, specs)
     changes = [change for spec in specs for change in differences(spec.fitted(brokers), actual.get(spec.name))]
     return Plan(brokers, _notes(specs, brokers), tuple(changes))
 
@@ -108,7 +109,7 @@ def differences(spec: TopicSpec, actual: Actual | None) -> list[Change]:
     return found
 
 
-def apply_topics(bootstrap_servers: str, specs: Sequence[TopicSpec]) -> Plan:
+def apply_topics(bootstrap_servers: Brokers, specs: Sequence[TopicSpec]) -> Plan:
     """Carry out the plan and wait until every leader answers; gives back the plan that was carried out.
 
     Raises:
@@ -122,13 +123,14 @@ def apply_topics(bootstrap_servers: str, specs: Sequence[TopicSpec]) -> Plan:
         new = [
             NewTopic(one.name, one.partitions, one.replication, config=dict(one.config)) for one in touched["create"]
         ]
-        _finish("create", admin.create_topics(new, operation_timeout=TIMEOUT_S))
+        _finish(bootstrap_servers, "create", "Create", admin.create_topics(new, operation_timeout=TIMEOUT_S))
     if touched["add_partitions"]:
         grown = [NewPartitions(one.name, one.partitions) for one in touched["add_partitions"]]
-        _finish("add partitions to", admin.create_partitions(grown))
+        _finish(bootstrap_servers, "add partitions to", "Alter", admin.create_partitions(grown))
     if touched["alter_config"]:
         altered = [_resource(one) for one in touched["alter_config"]]
-        _finish("alter", {item.name: done for item, done in admin.incremental_alter_configs(altered).items()})
+        pending = {item.name: done for item, done in admin.incremental_alter_configs(altered).items()}
+        _finish(bootstrap_servers, "alter", "AlterConfigs", pending)
     _wait_for_leaders(admin, [*touched["create"], *touched["add_partitions"]])
     return plan
 
@@ -138,12 +140,13 @@ def _touched(plan: Plan, wanted: Mapping[str, TopicSpec], kind: str) -> list[Top
     return [wanted[name] for name in names]
 
 
-def _admin(bootstrap_servers: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+def _admin(bootstrap_servers: Brokers) -> AdminClient:
+    return AdminClient(client_settings(bootstrap_servers) | {"log_level": 0})
 
 
-def _actual(admin: AdminClient, bootstrap_servers: str, specs: Sequence[TopicSpec]) -> tuple[int, dict[str, Actual]]:
+def _actual(bootstrap_servers: Brokers, specs: Sequence[TopicSpec]) -> tuple[int, dict[str, Actual]]:
     """The number of brokers, and those of the wanted topics that there are."""
+    admin = _admin(bootstrap_servers)
     try:
         cluster = admin.list_topics(timeout=TIMEOUT_S)
     except KafkaException as error:
@@ -162,9 +165,9 @@ def _actual(admin: AdminClient, bootstrap_servers: str, specs: Sequence[TopicSpe
     return len(cluster.brokers), found
 
 
-def settings_of(bootstrap_servers: str, name: str) -> Mapping[str, str]:
+def settings_of(bootstrap_servers: Brokers, name: str) -> Mapping[str, str]:
     """A topic's settings as the broker has them, its defaults among them; none when there is no such topic."""
-    _, found = _actual(_admin(bootstrap_servers), bootstrap_servers, [TopicSpec(name, 1, 1, {})])
+    _, found = _actual(bootstrap_servers, [TopicSpec(name, 1, 1, {})])
     return found[name].config if name in found else {}
 
 
@@ -183,14 +186,14 @@ def _resource(spec: TopicSpec) -> ConfigResource:
     return ConfigResource(ConfigResource.Type.TOPIC, spec.name, incremental_configs=entries)
 
 
-def _finish(doing: str, pending: Mapping[str, "Future[None]"]) -> None:
+def _finish(brokers: Brokers, doing: str, operation: str, pending: Mapping[str, "Future[None]"]) -> None:
     for name, done in pending.items():
         try:
             done.result(timeout=TIMEOUT_S)
         except KafkaException as error:
-            raise TopicsError(
-                f"cannot {doing} topic {name}: {error.args[0].str()}; see `horizon topics plan`"
-            ) from error
+            why = denied_by(error, brokers, f"{operation} on topic {name}")
+            why = why or f"{error.args[0].str()}; see `horizon topics plan`"
+            raise TopicsError(f"cannot {doing} topic {name}: {why}") from error
 
 
 def _wait_for_leaders(admin: AdminClient, specs: Sequence[TopicSpec]) -> None:

@@ -8,6 +8,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from runners.log import list_offsets
+from transforms.brokers import Brokers, client_settings
 from transforms.topics import INTERVAL_NAMES, TopicNames
 
 _TIMEOUT_S: Final = 30.0
@@ -49,8 +50,8 @@ class Counts:
 class Watch:
     """Counts the records of a live job's topics, from the moment it was made."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, prefix: str, intervals_s: tuple[int, ...]) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    def __init__(self, bootstrap_servers: Brokers, topic: str, prefix: str, intervals_s: tuple[int, ...]) -> None:
+        self._admin = AdminClient(client_settings(bootstrap_servers))
         names = TopicNames(prefix)
         self._bars = {names.bars(interval): interval for interval in (1, *intervals_s)}
         self._topics = {

@@ -31,6 +31,7 @@ from schemas.units import US_PER_MS
 from tests.conftest import TopicFactory
 from tests.simulated import Simulated, identity_texts, sorted_texts
 from tests.testing import Written
+from transforms.brokers import Brokers, client_settings
 from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, STATS
 from transforms.decode import BEACON_HEADER
 from transforms.event_messages import version_of
@@ -60,7 +61,7 @@ def places(partition: npt.ArrayLike, offset: npt.ArrayLike) -> Places:
 
 
 def publish_market(
-    servers: str,
+    servers: Brokers,
     topic: str,
     config: MarketConfig,
     start_us: int,
@@ -86,16 +87,16 @@ def publish_market(
     return known
 
 
-def publish_ended(servers: str, topic: str, config: MarketConfig, *, keyed: bool = True) -> Simulated:
+def publish_ended(servers: Brokers, topic: str, config: MarketConfig, *, keyed: bool = True) -> Simulated:
     """A simulated market of the past, whole, and the beacons that end it: every run over it closes every window."""
     known = publish_market(servers, topic, config, time.time_ns() // 1_000 - 3 * HOUR_US, keyed=keyed)
     end(servers, topic, known.newest_us + 2 * HOUR_US)
     return known
 
 
-def records(servers: str, topic: str) -> list[Message]:
+def records(servers: Brokers, topic: str) -> list[Message]:
     """All that lies on a topic now."""
-    settings = {"bootstrap.servers": servers, "group.id": "tests", "enable.auto.commit": False}
+    settings = {**client_settings(servers), "group.id": "tests", "enable.auto.commit": False}
     consumer = Consumer(settings | {"enable.partition.eof": True})
     left, found = set(Log(servers, topic).partitions()), list[Message]()
     try:
@@ -119,18 +120,18 @@ def is_beacon(message: Message) -> bool:
     return any(key == BEACON_HEADER for key, _ in message.headers() or ())
 
 
-def places_in_log(servers: str, topic: str) -> Places:
+def places_in_log(servers: Brokers, topic: str) -> Places:
     """The place of every record on the topic but beacons."""
     found = [(m.partition(), m.offset()) for m in records(servers, topic) if not is_beacon(m)]
     return places(*zip(*found, strict=True))
 
 
-def end(servers: str, topic: str, log_time_us: int) -> None:
+def end(servers: Brokers, topic: str, log_time_us: int) -> None:
     """A beacon in every partition: the log's clock stands at that time when all of them are read."""
     refused: list[KafkaError] = []
     producer = Producer(
         {
-            "bootstrap.servers": servers,
+            **client_settings(servers),
             "acks": "all",
             "on_delivery": lambda error, _: refused.append(error) if error else None,
         }

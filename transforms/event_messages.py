@@ -1,4 +1,4 @@
-"""Unique events as messages: as they were sent, ids of headers in them, with a key that tells apart what the job tells apart."""
+"""Unique events as messages: as they were sent, ids of headers in them; a key tells apart what the job tells apart."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -9,6 +9,7 @@ from apache_beam.transforms.external import ExternalTransform, NamedTupleBasedPa
 from schemas.units import US_PER_MS
 from transforms.batches import RawBatch
 from transforms.blocks import INTERCEPTOR
+from transforms.brokers import Brokers, java_settings
 from transforms.kafka_record import KafkaRecordBytes, parse_chunk
 from transforms.keep_clock import KeepClock
 from transforms.time_index import TimeIndex
@@ -58,6 +59,7 @@ class ReadKafka(beam.PTransform):
     def __init__(
         self,
         expansion_service: str,
+        bootstrap_servers: Brokers,
         topic: str,
         consumer: dict[str, str],
         starts: Mapping[int, int],
@@ -69,7 +71,8 @@ class ReadKafka(beam.PTransform):
         self._starts = {str(partition): offset for partition, offset in starts.items()}
         self._clocks_ms = {str(partition): clock_us // US_PER_MS for partition, clock_us in clocks_us.items()}
         # a record of KafkaIO's is then a block: its cost for each is paid once a partition and poll
-        self._consumer = consumer | {"interceptor.classes": INTERCEPTOR}
+        self._consumer = consumer | java_settings(bootstrap_servers) | {"interceptor.classes": INTERCEPTOR}
+        self._bootstrap_servers = bootstrap_servers
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[RawBatch]:
         asked = _Asked(self._topic, self._consumer, self._starts, self._clocks_ms, _MAX_DRIFT_MS, self._has_beacons)
@@ -80,5 +83,5 @@ class ReadKafka(beam.PTransform):
                 _URN, NamedTupleBasedPayloadBuilder(asked), expansion_service=_JarsAreThere(self._expansion_service)
             )
             | "ParseRecords" >> beam.Map(parse_chunk).with_input_types(KafkaRecordBytes).with_output_types(RawBatch)
-            | "KeepClock" >> KeepClock(TimeIndex(self._consumer["bootstrap.servers"]))
+            | "KeepClock" >> KeepClock(TimeIndex(self._bootstrap_servers))
         )

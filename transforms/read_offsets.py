@@ -11,6 +11,7 @@ import pyarrow as pa
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from transforms.batches import Header, RawBatch
+from transforms.brokers import Brokers, client_settings
 from transforms.keep_clock import KeepClock
 from transforms.log_clock import in_us
 from transforms.time_index import TimeIndex
@@ -71,12 +72,12 @@ def batch_of(messages: list[Message]) -> RawBatch:
     )
 
 
-def read_stretch(bootstrap_servers: str, stretch: Stretch) -> Iterator[RawBatch]:
+def read_stretch(bootstrap_servers: Brokers, stretch: Stretch) -> Iterator[RawBatch]:
     """Every record of the stretch, in order. KafkaException when the broker refuses, RuntimeError when it is silent
     or no longer holds the offsets."""
     consumer = Consumer(
         {
-            "bootstrap.servers": bootstrap_servers,
+            **client_settings(bootstrap_servers),
             "group.id": "horizon-replay",  # never commits; the client demands one
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
@@ -113,7 +114,7 @@ def read_stretch(bootstrap_servers: str, stretch: Stretch) -> Iterator[RawBatch]
 
 
 class _ReadStretch(beam.DoFn):
-    def __init__(self, bootstrap_servers: str) -> None:
+    def __init__(self, bootstrap_servers: Brokers) -> None:
         self._bootstrap_servers = bootstrap_servers
 
     def process(self, stretch: Stretch) -> Iterator[RawBatch]:
@@ -128,7 +129,7 @@ class ReadOffsets(beam.PTransform):
     Errors: KafkaException, RuntimeError: the run fails and may be repeated; it changes nothing at the broker.
     """
 
-    def __init__(self, bootstrap_servers: str, manifest: Manifest) -> None:
+    def __init__(self, bootstrap_servers: Brokers, manifest: Manifest) -> None:
         super().__init__()
         self._bootstrap_servers, self._manifest = bootstrap_servers, manifest
 

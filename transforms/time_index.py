@@ -17,6 +17,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from schemas.units import LOG_TIME_FROM_US, LOG_TIME_UNTIL_US, US_PER_MS
+from transforms.brokers import Brokers, client_settings
 from transforms.log_clock import NOTHING
 
 _TIMEOUT_S: Final = 30.0
@@ -27,13 +28,13 @@ _FAR: Final = 10_000  # offsets of a hole that are read through; a wider one is 
 class TimeIndex:
     """A broker's time index; connects when it is first asked, and goes with the process."""
 
-    bootstrap_servers: str
+    bootstrap_servers: Brokers
 
     @cached_property
     def _consumer(self) -> Consumer:
         return Consumer(
             {
-                "bootstrap.servers": self.bootstrap_servers,
+                **client_settings(self.bootstrap_servers),
                 "group.id": "horizon-clock",  # never commits; the client demands one
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",  # what retention took meanwhile is passed over

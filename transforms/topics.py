@@ -15,6 +15,7 @@ from schemas.records import Record
 from schemas.reject import REJECT
 from schemas.stat import STAT
 from transforms.batches import EventBatch
+from transforms.brokers import Brokers, client_settings
 from transforms.cell_config import CellKey
 from transforms.event_messages import Headers, Message, event_messages
 from transforms.windows import ShardRecords
@@ -110,7 +111,7 @@ def _place_key(row: dict[str, Any]) -> str:
 
 
 class _Publish(beam.DoFn):
-    def __init__(self, bootstrap_servers: str, names: TopicNames, encode: Encode) -> None:
+    def __init__(self, bootstrap_servers: Brokers, names: TopicNames, encode: Encode) -> None:
         self._bootstrap_servers, self._names, self._encode = bootstrap_servers, names, encode
 
     def setup(self) -> None:
@@ -118,7 +119,7 @@ class _Publish(beam.DoFn):
         self._partition_counts: dict[str, int] = {}
         self._producer = Producer(
             {
-                "bootstrap.servers": self._bootstrap_servers,
+                **client_settings(self._bootstrap_servers),
                 "enable.idempotence": True,
                 "acks": "all",
                 "compression.type": "snappy",
@@ -152,9 +153,9 @@ class _Publish(beam.DoFn):
     def teardown(self) -> None:
         self._producer.flush(1.0)
 
-    def _delivered(self, error: KafkaError | None, _: Any) -> None:
+    def _delivered(self, error: KafkaError | None, message: Any) -> None:
         if error is not None:
-            self._errors.append(error)
+            self._errors.append(KafkaError(error.code(), f"topic {message.topic()}: {error.str()}"))
 
     def _produce_when_there_is_room(self, produce: Callable[..., None], topic: str, message: Message) -> None:
         """The queue is full: let it drain until it takes the message."""
@@ -185,7 +186,7 @@ class PublishRecords(beam.PTransform):
     Source: docs/specs/market_data.md, step 8.
     """
 
-    def __init__(self, bootstrap_servers: str, names: TopicNames, encode: Encode) -> None:
+    def __init__(self, bootstrap_servers: Brokers, names: TopicNames, encode: Encode) -> None:
         super().__init__()
         self._bootstrap_servers, self._names, self._encode = bootstrap_servers, names, encode
 

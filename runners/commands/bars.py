@@ -21,8 +21,9 @@ from runners.bar_series import (
     plain,
 )
 from runners.charts import write_chart
-from runners.commands.connection import AsJson, BootstrapServers, StateDir, brokers, fail
+from runners.commands.connection import AsJson, BootstrapServers, KafkaConfig, StateDir, brokers, fail
 from runners.commands.peek import plain_value
+from runners.kafka_rights import reading
 from runners.peek import PeekError
 
 _WIDE = 110
@@ -56,6 +57,7 @@ def bars(
     topic: Annotated[str | None, typer.Option(help="Read this topic instead.")] = None,
     chart: Annotated[Path | None, typer.Option(help="Draw one instrument's bars: FILE.png or FILE.html.")] = None,
     bootstrap_servers: BootstrapServers = None,
+    kafka_config: KafkaConfig = None,
     state_dir: StateDir = Path(".horizon"),
     as_json: AsJson = False,
 ) -> None:
@@ -65,7 +67,9 @@ def bars(
     query = BarQuery(INTERVALS[interval], symbol, exchange)
     try:
         if from_topic or topic is not None:
-            found = bars_on_topic(brokers(bootstrap_servers, state_dir), topic or f"md.bars.{interval}", query)
+            name = topic or f"md.bars.{interval}"
+            rights = reading(name, "horizon-peek")
+            found = bars_on_topic(brokers(bootstrap_servers, kafka_config, state_dir, rights), name, query)
         else:
             found = bars_in_files(directory or state_dir / "data" / "live", query)
     except (BarsError, PeekError) as error:

@@ -3,8 +3,9 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -12,7 +13,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from runners.stack import StackError, endpoints
+from runners.kafka_rights import Right, RightsError, require
+from runners.stack import Endpoints, StackError, endpoints
+from transforms.brokers import Brokers, Secured
+from transforms.kafka_file import KafkaFileError, read
 
 stderr = Console(stderr=True)
 
@@ -25,6 +29,15 @@ BootstrapServers = Annotated[
         show_default=False,
     ),
 ]
+KafkaConfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--kafka-config",
+        metavar="FILE",
+        help="Java properties that say how Kafka lets us in: TLS, user and password; README, Kafka with security.",
+        show_default=False,
+    ),
+]
 StateDir = Annotated[
     Path,
     typer.Option(
@@ -34,14 +47,39 @@ StateDir = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output: JSON on stdout.")]
 
 
-def brokers(bootstrap_servers: str | None, state_dir: Path) -> str:
-    """The brokers to talk to; ends the command with a message when there are none."""
-    if bootstrap_servers is not None:
-        return bootstrap_servers
+def reach(
+    bootstrap_servers: str | None, kafka_config: Path | None, state_dir: Path, rights: Sequence[Right] = ()
+) -> Brokers:
+    """The brokers to talk to. The file's own bootstrap.servers stand where the command line names none.
+
+    StackError when nobody names any, KafkaFileError, and RightsError when they do not let us in or one is missing.
+    """
+    file = None if kafka_config is None else read(kafka_config.absolute())
+    named = bootstrap_servers or (None if file is None else file.properties.get("bootstrap.servers"))
+    addresses = named or str(endpoints(state_dir).bootstrap_servers)
+    found: Brokers = addresses if file is None else Secured(addresses, str(file.path))
+    require(found, rights)
+    return found
+
+
+def brokers(
+    bootstrap_servers: str | None, kafka_config: Path | None, state_dir: Path, rights: Sequence[Right] = ()
+) -> Brokers:
+    """The same; what is wrong ends the command with one line."""
     try:
-        return endpoints(state_dir).bootstrap_servers
+        return reach(bootstrap_servers, kafka_config, state_dir, rights)
     except StackError as error:
         fail(escape(f"{error}, or name brokers with --bootstrap-servers"))
+    except (KafkaFileError, RightsError) as error:
+        fail(error)
+
+
+def stack(
+    bootstrap_servers: str | None, kafka_config: Path | None, state_dir: Path, rights: Sequence[Right] = ()
+) -> Endpoints:
+    """The local stack with the brokers to talk to, its own or others. StackError when none runs."""
+    places = endpoints(state_dir)
+    return replace(places, bootstrap_servers=brokers(bootstrap_servers, kafka_config, state_dir, rights))
 
 
 def fail(message: object, code: int = 1) -> NoReturn:

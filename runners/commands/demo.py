@@ -36,6 +36,7 @@ from runners.stack import Endpoints, LocalStack, StackError
 from runners.topics import TopicsError, apply_topics, read_specs
 from runners.watch import Counts, Watch
 from schemas.units import MS_PER_S
+from transforms.brokers import Brokers
 from transforms.datasets import EVENTS, LATE_EVENTS, REJECTS
 from transforms.window_kinds import FILE_S
 
@@ -132,7 +133,7 @@ def _paced(market: Market, start_us: int) -> Iterator[PublishBatch]:
     )
 
 
-def _publish(servers: str, name: str, batches: Iterable[PublishBatch], show: Callable[[], None]) -> int:
+def _publish(servers: Brokers, name: str, batches: Iterable[PublishBatch], show: Callable[[], None]) -> int:
     """Publish while the screen shows what comes out; the number of records published."""
     _say(name)
     with ThreadPoolExecutor(max_workers=1) as pool:

@@ -1,7 +1,7 @@
 """`horizon doctor`: one line for each thing that a run rests on, and what to do."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +10,12 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.markup import escape
 
-from runners.commands.connection import AsJson, StateDir
+from runners.commands.connection import AsJson, BootstrapServers, KafkaConfig, StateDir, reach
 from runners.doctor import Check, machine_checks
 from runners.doctor_stack import stack_checks
+from runners.kafka_rights import RightsError
 from runners.stack import StackError, endpoints
+from transforms.kafka_file import KafkaFileError
 
 EPILOG = """Examples:
 
@@ -28,6 +30,8 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 def doctor(
     group: Annotated[str, typer.Option(help="Consumer group of the live job to look at.")] = "live",
     topic: Annotated[str, typer.Option(help="Topic that it reads.")] = "md.events.raw",
+    bootstrap_servers: BootstrapServers = None,
+    kafka_config: KafkaConfig = None,
     state_dir: StateDir = Path(".horizon"),
     as_json: AsJson = False,
 ) -> None:
@@ -37,9 +41,13 @@ def doctor(
     """
     checks = machine_checks(state_dir)
     try:
-        checks += stack_checks(endpoints(state_dir), group, topic)
+        places = endpoints(state_dir)
+        places = replace(places, bootstrap_servers=reach(bootstrap_servers, kafka_config, state_dir))
+        checks += stack_checks(places, group, topic)
     except StackError as error:
         checks.append(Check("stack", "ok", str(error)))
+    except (KafkaFileError, RightsError) as error:
+        checks.append(Check("broker", "failed", str(error)))
     except KafkaException as error:
         checks.append(Check("broker", "failed", f"it stopped answering: {error.args[0].str()}", "see its log"))
     failed = any(check.level == "failed" for check in checks)

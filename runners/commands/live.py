@@ -11,17 +11,19 @@ import typer
 from pipelines.options import ConfigError, MarketDataConfig
 from pipelines.outputs import Outputs
 from runners.beacons import Beacons
-from runners.commands.connection import StateDir, fail, stderr, stop_on_signal
+from runners.commands.connection import BootstrapServers, KafkaConfig, StateDir, fail, stack, stderr, stop_on_signal
 from runners.flink_rest import FlinkError
 from runners.group import LiveGroup
+from runners.kafka_rights import Right, reading
 from runners.live import LiveError, LiveOptions
 from runners.log import LogError
 from runners.resume import ResumeError
-from runners.stack import Endpoints, StackError, endpoints
+from runners.stack import Endpoints, StackError
 from runners.watch import Watch
 from transforms.cell_config import CellConfig
 from transforms.faults import Limits
 from transforms.header_ids import IdHeaders
+from transforms.topics import TopicNames
 
 EPILOG = """Examples:
 
@@ -34,6 +36,8 @@ horizon live --parallelism 2                        (moves the group's job to tw
 horizon live --group second-opinion                 (own group: from the topic's start)
 
 horizon live --trade-id-header x-trade-id           (venue's ids in a header of that name)
+
+horizon live --kafka-config desk.properties         (its bootstrap.servers instead of the local stack's Kafka)
 
 horizon live --fresh                                (all anew from the log, which comes to the same)
 """
@@ -85,6 +89,8 @@ def live(
     accept_gap: Annotated[
         bool, typer.Option("--accept-gap", help="Go on behind records that retention took before they were read.")
     ] = False,
+    bootstrap_servers: BootstrapServers = None,
+    kafka_config: KafkaConfig = None,
     state_dir: StateDir = Path(".horizon"),
 ) -> None:
     """Run the live job: events from the topic, unique events, bars, late and refused ones to topics and Parquet.
@@ -99,7 +105,8 @@ def live(
     try:
         headers = id_headers(trade_id_header, event_id_header)
         config = market_config(horizon_s, grace_ms, shards, session_gap_s, any_price or (), headers)
-        places = endpoints(state_dir)
+        rights = live_rights(topic, group, TopicNames(prefix), beacons)
+        places = stack(bootstrap_servers, kafka_config, state_dir, rights)
         outputs = Outputs(
             files_root=str((out or state_dir / "data" / group).absolute()),
             bootstrap_servers=places.bootstrap_servers,
@@ -121,6 +128,17 @@ def live(
             _run(job, places, options, stop.wait, duration)
     except (StackError, LiveError, FlinkError, ResumeError, LogError, ConfigError) as error:
         fail(error)
+
+
+def live_rights(topic: str, group: str, names: TopicNames, beacons: bool) -> list[Right]:
+    """What the job's and this process's clients do at Kafka."""
+    bars = [names.bars(interval_s) for interval_s in (1, *MarketDataConfig().intervals_s)]
+    written = [names.unique, *bars, names.stats, names.late, names.rejects, *([topic] if beacons else [])]
+    return [
+        *reading(topic, "horizon-clock", "horizon-log", "horizon-look"),
+        Right("Read", "group", group),
+        *(Right("Write", "topic", name) for name in written),
+    ]
 
 
 def _say(text: str) -> None:

@@ -12,7 +12,16 @@ from rich.console import Console
 from rich.text import Text
 
 from runners.bar_series import plain
-from runners.commands.connection import AsJson, BootstrapServers, StateDir, brokers, fail, quiet_on_broken_pipe
+from runners.commands.connection import (
+    AsJson,
+    BootstrapServers,
+    KafkaConfig,
+    StateDir,
+    brokers,
+    fail,
+    quiet_on_broken_pipe,
+)
+from runners.kafka_rights import reading
 from runners.peek import From, Peeked, PeekError
 from runners.peek import peek as records_of
 
@@ -21,6 +30,8 @@ EPILOG = """Examples:
 horizon peek md.events.raw                  (the newest ten)
 
 horizon peek md.bars.1s --tail              (as they come, until Ctrl-C)
+
+horizon peek md.late --bootstrap-servers kafka-1:9093 --kafka-config desk.properties
 
 horizon peek md.rejects --from-start --limit 100 --json
 """
@@ -35,6 +46,7 @@ def peek(
     from_start: Annotated[bool, typer.Option("--from-start", help="The oldest ones instead of the newest.")] = False,
     tail: Annotated[bool, typer.Option("--tail", help="Wait for new ones and show them as they come.")] = False,
     bootstrap_servers: BootstrapServers = None,
+    kafka_config: KafkaConfig = None,
     state_dir: StateDir = Path(".horizon"),
     as_json: AsJson = False,
 ) -> None:
@@ -46,10 +58,9 @@ def peek(
         raise typer.BadParameter("--from-start and --tail exclude each other")
     start: From = "tail" if tail else "first" if from_start else "last"
     console = Console(highlight=False, soft_wrap=True)
+    servers = brokers(bootstrap_servers, kafka_config, state_dir, reading(topic, "horizon-peek"))
     try:
-        for record in records_of(
-            brokers(bootstrap_servers, state_dir), topic, start=start, limit=limit or (None if tail else 10)
-        ):
+        for record in records_of(servers, topic, start=start, limit=limit or (None if tail else 10)):
             if as_json:
                 typer.echo(json.dumps(as_plain(record)))
             else:

@@ -10,13 +10,24 @@ import numpy.typing as npt
 import typer
 
 from runners.capture import BadRow, CapturedEvent, CaptureError, read_capture
-from runners.commands.connection import AsJson, BootstrapServers, StateDir, brokers, fail, stderr, stop_on_signal
+from runners.commands.connection import (
+    AsJson,
+    BootstrapServers,
+    KafkaConfig,
+    StateDir,
+    brokers,
+    fail,
+    stderr,
+    stop_on_signal,
+)
 from runners.commands.publishing import PublishProgress
+from runners.kafka_rights import Right
 from runners.log import Log, LogError
 from runners.publish import Published, PublishError, publish_batches
 from runners.publish_capture import capture_batches
 from runners.rebase import Schedule, schedule
 from schemas.units import MS_PER_S, US_PER_HOUR, US_PER_S
+from transforms.brokers import Brokers
 
 _BAD_ROWS_SHOWN = 20
 _RETENTION_H = 168
@@ -48,6 +59,7 @@ def publish(
     ] = False,
     source: Annotated[str, typer.Option(help="Source to name in events that name none.")] = "",
     bootstrap_servers: BootstrapServers = None,
+    kafka_config: KafkaConfig = None,
     state_dir: StateDir = Path(".horizon"),
     as_json: AsJson = False,
 ) -> None:
@@ -59,7 +71,7 @@ def publish(
 
     Rows that cannot be encoded are named with file and line; the exit code is then 1, and all others are published.
     """
-    servers = brokers(bootstrap_servers, state_dir)
+    servers = brokers(bootstrap_servers, kafka_config, state_dir, [Right("Write", "topic", topic)])
     events, bad = _read(files, source)
     log_us = np.array([event.log_us for event in events], np.int64)
     try:
@@ -99,7 +111,7 @@ def _read(files: list[Path], source: str) -> tuple[list[CapturedEvent], list[Bad
     return events, bad
 
 
-def _warn_of_old_times(servers: str, topic: str, first_us: int) -> None:
+def _warn_of_old_times(servers: Brokers, topic: str, first_us: int) -> None:
     """Lateness is by the clock of the partition: what is far behind what lies there already is late."""
     try:
         newest_ms = max(Log(servers, topic).newest_ms().values(), default=-1)

@@ -11,9 +11,10 @@ import typer
 
 from pipelines.options import ConfigError
 from runners import direct
-from runners.commands.connection import AsJson, BootstrapServers, StateDir, brokers, fail, stderr
+from runners.commands.connection import AsJson, BootstrapServers, KafkaConfig, StateDir, brokers, fail, stderr
 from runners.commands.live import id_headers, market_config
 from runners.flink import FlinkRun
+from runners.kafka_rights import reading
 from runners.log import Bound, Log, LogError
 from runners.replay import ReplayError, replay
 from runners.stack import StackError, endpoints
@@ -28,6 +29,9 @@ horizon replay --runner flink --out again-on-flink
 
 horizon replay --from 0:1000,1:1200 --to 0:5000,1:5100 --out stretch    (partition:offset)
 """
+
+
+_GROUPS = ("horizon-replay", "horizon-clock", "horizon-look")  # of its consumers, which never commit
 
 
 class Runner(StrEnum):
@@ -63,6 +67,7 @@ def replay_command(
     ] = None,
     runner: Annotated[Runner, typer.Option(help="In this process, or on the local stack's Flink.")] = Runner.DIRECT,
     bootstrap_servers: BootstrapServers = None,
+    kafka_config: KafkaConfig = None,
     state_dir: StateDir = Path(".horizon"),
     as_json: AsJson = False,
 ) -> None:
@@ -74,10 +79,11 @@ def replay_command(
     try:
         headers = id_headers(trade_id_header, event_id_header)
         config = market_config(horizon_s, grace_ms, shards, session_gap_s, any_price or (), headers)
-        manifest = Log(brokers(bootstrap_servers, state_dir), topic).freeze(parse_bound(start), parse_bound(stop))
+        servers = brokers(bootstrap_servers, kafka_config, state_dir, reading(topic, *_GROUPS))
+        manifest = Log(servers, topic).freeze(parse_bound(start), parse_bound(stop))
         stderr.print(f"replaying {manifest.records:,} offsets of {topic} into {out}", highlight=False)
         began = time.perf_counter()
-        counters = replay(brokers(bootstrap_servers, state_dir), manifest, out, config, runner.flags(state_dir))
+        counters = replay(servers, manifest, out, config, runner.flags(state_dir))
     except (LogError, ReplayError, ConfigError, StackError) as error:
         fail(error)
     took_s = time.perf_counter() - began

@@ -12,12 +12,14 @@ from typing import Annotated, TextIO
 import typer
 from rich.markup import escape
 
-from runners.commands.connection import AsJson, BootstrapServers, StateDir, brokers, fail, stop_on_signal
+from runners.commands.connection import AsJson, BootstrapServers, KafkaConfig, StateDir, brokers, fail, stop_on_signal
 from runners.commands.publishing import PublishProgress
+from runners.kafka_rights import Right
 from runners.publish import PublishBatch, Published, PublishError, publish_batches
 from runners.simulate import FaultConfig, Market, MarketConfig, SimulatedBatch, Truth
 from runners.simulate_truth import Tally
 from schemas.units import US_PER_S
+from transforms.brokers import Brokers
 
 _DEFAULT = MarketConfig()
 
@@ -70,6 +72,7 @@ def simulate(
     ] = 0,
     truth: Annotated[Path | None, typer.Option(help="Write what must come out to this file, as JSON.")] = None,
     bootstrap_servers: BootstrapServers = None,
+    kafka_config: KafkaConfig = None,
     state_dir: StateDir = Path(".horizon"),
     as_json: AsJson = False,
 ) -> None:
@@ -119,7 +122,8 @@ def simulate(
     if out is not None:
         whole = _write(out, feed)
     else:
-        whole = _publish(feed, topic, brokers(bootstrap_servers, state_dir), as_json)
+        servers = brokers(bootstrap_servers, kafka_config, state_dir, [Right("Write", "topic", topic)])
+        whole = _publish(feed, topic, servers, as_json)
     if truth is not None:
         if not whole:
             fail(escape(f"stopped inside a batch: the truth of what was sent is not known, {truth} is not written"))
@@ -152,7 +156,7 @@ class _Feed:
             yield batch.to_publish(self._start_us if self._paced else None)
 
 
-def _publish(feed: _Feed, topic: str, servers: str, as_json: bool) -> bool:
+def _publish(feed: _Feed, topic: str, servers: Brokers, as_json: bool) -> bool:
     """Whether all that the market gave was sent."""
     with stop_on_signal() as stop, PublishProgress(f"simulate to {topic}", feed.config.count) as progress:
         try:

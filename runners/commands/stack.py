@@ -120,7 +120,7 @@ def _as_json(places: Endpoints, **more: object) -> str:
 def _table(places: Endpoints) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2))
     rows = {
-        "Kafka": places.bootstrap_servers,
+        "Kafka": str(places.bootstrap_servers),
         "Flink's web page": f"http://{places.flink_rest}",
         "job server": places.job_endpoint,
         "expansion service": places.expansion_endpoint,

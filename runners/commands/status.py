@@ -12,13 +12,24 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.markup import escape
 
-from runners.commands.connection import AsJson, StateDir, fail, quiet_on_broken_pipe, stop_on_signal
+from runners.commands.connection import (
+    AsJson,
+    BootstrapServers,
+    KafkaConfig,
+    StateDir,
+    fail,
+    quiet_on_broken_pipe,
+    stack,
+    stop_on_signal,
+)
 from runners.flink_rest import FlinkError
 from runners.job_numbers import Asked, job_numbers
+from runners.kafka_rights import Right, reading
 from runners.log import LogError
-from runners.stack import StackError, endpoints
+from runners.stack import StackError
 from runners.status import Finding, JobNumbers, diagnose, holding_back
 from schemas.units import MS_PER_S
+from transforms.topics import TopicNames
 
 EPILOG = """Examples:
 
@@ -38,6 +49,8 @@ def status(
     topic: Annotated[str, typer.Option(help="Topic that it reads.")] = "md.events.raw",
     prefix: Annotated[str, typer.Option(help="First part of its output topics' names.")] = "md",
     watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until Ctrl-C.")] = False,
+    bootstrap_servers: BootstrapServers = None,
+    kafka_config: KafkaConfig = None,
     state_dir: StateDir = Path(".horizon"),
     as_json: AsJson = False,
 ) -> None:
@@ -47,7 +60,9 @@ def status(
     slowest step has reached; bars and files wait for it.
     """
     try:
-        places = endpoints(state_dir)
+        rejects = Right("Read", "topic", TopicNames(prefix).rejects)
+        rights = [*reading(topic, group, "horizon-look", "horizon-peek"), rejects]
+        places = stack(bootstrap_servers, kafka_config, state_dir, rights)
         asked = Asked(
             bootstrap_servers=places.bootstrap_servers,
             flink_rest=places.flink_rest,

@@ -1,14 +1,16 @@
 """`horizon topics`: topics as code."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from runners.commands.connection import AsJson, BootstrapServers, StateDir, brokers, fail
-from runners.topics import TOPICS_FILE, Plan, TopicsError, apply_topics, plan_topics, read_specs
+from runners.commands.connection import AsJson, BootstrapServers, KafkaConfig, StateDir, brokers, fail
+from runners.kafka_rights import Right
+from runners.topics import TOPICS_FILE, Plan, TopicsError, TopicSpec, apply_topics, plan_topics, read_specs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,21 +25,26 @@ TopicsFile = Annotated[
 _SIGNS = {"create": "+", "add_partitions": "~", "alter_config": "~", "cannot": "!"}
 
 
-@app.command(epilog="Examples:\n\nhorizon topics plan\n\nhorizon topics plan --bootstrap-servers kafka-1:9092 --json\n")
+@app.command(
+    epilog="Examples:\n\nhorizon topics plan\n\nhorizon topics plan --bootstrap-servers kafka-1:9092 --json\n\n"
+    "horizon topics plan --kafka-config desk.properties\n"
+)
 def plan(
     file: TopicsFile = TOPICS_FILE,
     bootstrap_servers: BootstrapServers = None,
+    kafka_config: KafkaConfig = None,
     state_dir: StateDir = Path(".horizon"),
     as_json: AsJson = False,
 ) -> None:
     """Show what `apply` would do: + create, ~ change, ! a difference that it cannot remove. Changes nothing."""
-    _show(_planned(file, brokers(bootstrap_servers, state_dir)), as_json)
+    _show(_planned(file, bootstrap_servers, kafka_config, state_dir), as_json)
 
 
 @app.command(epilog="Example:\n\nhorizon topics apply\n")
 def apply(
     file: TopicsFile = TOPICS_FILE,
     bootstrap_servers: BootstrapServers = None,
+    kafka_config: KafkaConfig = None,
     state_dir: StateDir = Path(".horizon"),
     as_json: AsJson = False,
 ) -> None:
@@ -45,9 +52,9 @@ def apply(
 
     Nothing is ever deleted. A running live job does not read partitions that are added to its topic.
     """
-    servers = brokers(bootstrap_servers, state_dir)
     try:
-        done = apply_topics(servers, read_specs(file))
+        specs = read_specs(file)
+        done = apply_topics(brokers(bootstrap_servers, kafka_config, state_dir, _rights(specs)), specs)
     except TopicsError as error:
         fail(escape(str(error)))
     _show(done, as_json)
@@ -59,19 +66,26 @@ def apply(
 def check(
     file: TopicsFile = TOPICS_FILE,
     bootstrap_servers: BootstrapServers = None,
+    kafka_config: KafkaConfig = None,
     state_dir: StateDir = Path(".horizon"),
     as_json: AsJson = False,
 ) -> None:
     """Like `plan`, with exit code 1 when anything differs. Only settings that the file names are compared."""
-    found = _planned(file, brokers(bootstrap_servers, state_dir))
+    found = _planned(file, bootstrap_servers, kafka_config, state_dir)
     _show(found, as_json)
     if found.changes:
         raise typer.Exit(1)
 
 
-def _planned(file: Path, servers: str) -> Plan:
+def _rights(specs: Sequence[TopicSpec]) -> list[Right]:
+    """What it takes to see how topics are; whoever may not see one takes it for one to be created."""
+    return [Right(operation, "topic", spec.name) for operation in ("Describe", "DescribeConfigs") for spec in specs]
+
+
+def _planned(file: Path, bootstrap_servers: str | None, kafka_config: Path | None, state_dir: Path) -> Plan:
     try:
-        return plan_topics(servers, read_specs(file))
+        specs = read_specs(file)
+        return plan_topics(brokers(bootstrap_servers, kafka_config, state_dir, _rights(specs)), specs)
     except TopicsError as error:
         fail(escape(str(error)))
 

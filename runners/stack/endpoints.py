@@ -6,6 +6,7 @@ from pathlib import Path
 
 from runners.stack.process import ProcessSpec, is_alive, noted
 from runners.stack.whole import write_whole
+from transforms.brokers import Brokers
 
 
 class StackError(Exception):
@@ -16,7 +17,7 @@ class StackError(Exception):
 class Endpoints:
     """Addresses are `127.0.0.1:port`; several brokers are separated by commas."""
 
-    bootstrap_servers: str
+    bootstrap_servers: Brokers
     flink_rest: str
     flink_master: str
     job_endpoint: str

@@ -25,7 +25,7 @@ def probes(blueprint: Blueprint) -> dict[str, Probe]:
     slots = blueprint.taskmanagers * blueprint.slots
     services = ("expansion", places.expansion_endpoint), ("jobserver", places.job_endpoint)
     return {
-        "kafka": lambda: brokers_answer(places.bootstrap_servers, blueprint.brokers),
+        "kafka": lambda: brokers_answer(str(places.bootstrap_servers), blueprint.brokers),
         "flink": lambda: flink_answer(places.flink_rest, "/overview").get("slots-total") == slots,
         **{name: partial(grpc_answers, address) for name, address in services},
         "workers": lambda: grpc_answers(places.worker_pool),

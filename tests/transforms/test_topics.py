@@ -2,6 +2,7 @@
 
 import itertools
 import struct
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -222,7 +223,7 @@ class Broker:
     def flush(self, seconds: float) -> int:
         self.poll(seconds)
         if self.error is not None:
-            self.delivered(self.error, None)
+            self.delivered(self.error, SimpleNamespace(topic=lambda: self.taken[-1][0]))
         return 0
 
 
@@ -242,7 +243,7 @@ def test_a_full_queue_is_waited_for_and_nothing_is_lost_or_overtaken(monkeypatch
 
 
 def test_a_message_that_is_not_delivered_fails_the_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(KafkaException, match="_MSG_TIMED_OUT"):
+    with pytest.raises(KafkaException, match=r"_MSG_TIMED_OUT.*topic md\.late: "):
         publish(Broker(3, KafkaError(KafkaError._MSG_TIMED_OUT)), [(b"value", b"key", 0)], monkeypatch)
 
 
