@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf.message import DecodeError
 
-from runners.reach import IN_FILES_US, Reach
+from runners.reach import Reach
 from schemas.market_data_pb2 import MarketDataEvent
 from schemas.units import US_PER_S
 from transforms.cell_config import SETTLED_US
@@ -27,6 +27,7 @@ from transforms.faults import Limits
 from transforms.read_offsets import Manifest
 from transforms.roll_up import is_stat
 from transforms.sessions import SessionTimes
+from transforms.window_state import REVISION_US
 
 EVENT_PLACES: Final = ("event_time", "partition", "offset", "copies")
 CONFLICT_PLACES: Final = ("partition", "offset", "reason", "value")
@@ -84,7 +85,7 @@ def span_of(
     """
     known = [max(one.clock_us, 0) for one in manifest.stretches if one.clock_us is not None]
     clock_us = min(known, default=manifest.newest_log_time_us)
-    due_us = clock_us - IN_FILES_US if reach is None else reach.due_us
+    due_us = clock_us - REVISION_US if reach is None else reach.due_us  # a minute's bars come with the next multiple
     stops = {one.partition: one.stop for one in manifest.stretches}
     if reach is not None:
         stops = {p: min(stop, reach.filed.get(p, 0)) for p, stop in stops.items()}
