@@ -3,17 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
-from runners.compare_span import PLACES, Span, covered, span_of
+from runners.causes import Row, cause_of
+from runners.compare_span import CONFLICT_PLACES, EVENT_PLACES, Span, covered, span_of
+from runners.dataset_files import DATASETS, read_dataset
+from runners.reach import Reach
 from transforms.cell_config import CellConfig
 from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, STATS, Dataset
 from transforms.read_offsets import Manifest
 from transforms.sessions import SessionTimes
+
+__all__ = ["CompareError", "Verdict", "compare", "read_dataset"]
 
 _KEYS: Final = {
     EVENTS.name: ("identity", "event_time"),
@@ -22,7 +26,9 @@ _KEYS: Final = {
     LATE_EVENTS.name: ("topic", "partition", "offset"),
     REJECTS.name: ("topic", "partition", "offset"),
 }
+_CAUSE: Final = ("partition", "offset", "exchange", "symbol", "window_start", "window_end")  # what tells it
 _NOT_COMPARED: Final = {"code_version"}  # who refused it, not what was refused
+_RUNS: Final = ("live", "replay")
 
 
 class CompareError(ValueError):
@@ -42,10 +48,27 @@ class Verdict:
     difference: str | None
     after_us: int | None = None  # what begins after this
     until_us: int | None = None  # and ends by this; sessions by a longer time before the replay's end
+    live_left_out: int = 0  # rows that lie outside of what can be compared
+    replay_left_out: int = 0
+    cause: str | None = None  # of the difference, where it is known
 
     @property
     def equal(self) -> bool:
+        """Whether there is no difference; see `is_empty`."""
         return self.difference is None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are rows and none of them could be compared: then nothing is known."""
+        return not (self.live_rows or self.replay_rows) and bool(self.live_left_out or self.replay_left_out)
+
+
+@dataclass(frozen=True)
+class _Difference:
+    said: str
+    row: Row  # of the first run of the two in `runs`
+    runs: tuple[int, int] = (0, 1)
+    is_missing: bool = False  # in the second
 
 
 def compare(
@@ -55,63 +78,96 @@ def compare(
     grace_us: int,
     sessions: SessionTimes | None = None,
     *,
-    settled_us: int = CellConfig.horizon_us + CellConfig.slack_us,
+    horizon_us: int = CellConfig.horizon_us,
+    reach: Reach | None = None,
 ) -> list[Verdict]:
-    """Hold the files of a live run against those of a replay, for what the manifest covers (compare_span.py).
+    """Hold the files of a live run against those of a replay, for what both cover (compare_span.py).
 
-    `settled_us` after its end a window is final, by the log's clock: horizon + slack. CompareError when there are
-    sessions and `sessions` is None.
+    `reach` says how far the live run has come; None where it is known to have read and filed all that the manifest has.
+    CompareError when there are sessions and `sessions` is None, or records of another topic; FilesError when files
+    cannot be read.
     """
-    datasets = (EVENTS, BARS, STATS, LATE_EVENTS, REJECTS)
-    span = span_of((read_dataset(live, dataset, PLACES) for dataset in datasets), manifest, grace_us, settled_us)
+    roots = live, replay
+    events, rejects = (
+        [read_dataset(root, dataset, places) for root in roots]
+        for dataset, places in ((EVENTS, EVENT_PLACES), (REJECTS, CONFLICT_PLACES))
+    )
+    span = span_of(events, rejects, manifest, grace_us, horizon_us, reach)
+    del events, rejects
+    topics = {stretch.topic for stretch in manifest.stretches}
 
-    def rows(root: Path, dataset: Dataset) -> pa.Table:
-        table = read_dataset(root, dataset)
-        if dataset == STATS and sessions is None and pc.any(pc.equal(table["kind"], "session")).as_py():
-            raise CompareError(
-                "the files hold sessions, which the options of the run do not make: was it resumed without?"
-            )
-        return table.filter(pa.array(covered(table, span, manifest, sessions)))
+    def verdict(dataset: Dataset) -> Verdict:
+        tables = [read_dataset(root, dataset) for root in roots]
+        for root, table in zip(roots, tables, strict=True):
+            _check(root, table, topics, sessions)
+        return _verdict(dataset, tables, [covered(table, span, sessions) for table in tables], span, roots)
 
-    return [_verdict(dataset, rows(live, dataset), rows(replay, dataset), span) for dataset in datasets]
-
-
-def read_dataset(root: Path, dataset: Dataset, columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows of a dataset below `root`; none when it wrote no file. Of `columns` those that it has."""
-    schema = dataset.record.arrow
-    names = [name for name in schema.names if columns is None or name in columns]
-    files = sorted(path for path in (root / dataset.name).glob("**/*.parquet") if not path.name.startswith("."))
-    if not files:
-        return schema.empty_table().select(names)
-    return ds.dataset(files, schema=schema, format="parquet").to_table(names)
+    return [verdict(dataset) for dataset in DATASETS]
 
 
-def _verdict(dataset: Dataset, live: pa.Table, replay: pa.Table, span: Span) -> Verdict:
+def _check(root: Path, table: pa.Table, topics: set[str], sessions: SessionTimes | None) -> None:
+    if "kind" in table.column_names and sessions is None and pc.any(pc.equal(table["kind"], "session")).as_py():
+        raise CompareError("the files hold sessions, which the options of the run do not make: was it resumed without?")
+    if "topic" in table.column_names and (others := {*pc.unique(table["topic"]).to_pylist()} - topics):
+        raise CompareError(
+            f"{root} holds records of {', '.join(sorted(others))}, and the replay read {', '.join(sorted(topics))}: "
+            "rows of several runs lie in it; compare a directory of one run"
+        )
+
+
+def _verdict(
+    dataset: Dataset, tables: Sequence[pa.Table], masks: Sequence[Any], span: Span, roots: tuple[Path, Path]
+) -> Verdict:
     keys = _KEYS[dataset.name]
     order = [(name, "ascending") for name in keys]
-    left, right = (table.take(pc.sort_indices(table, order)).combine_chunks() for table in (live, replay))
-    until_us = {BARS.name: span.until_us, STATS.name: span.until_us, EVENTS.name: span.settled_us}.get(dataset.name)
-    bounds = span.after_us if dataset in (EVENTS, BARS, STATS) else None, until_us
-    return Verdict(dataset.name, len(left), len(right), _difference(left, right, keys), *bounds)
+    inside = [table.filter(pa.array(mask)) for table, mask in zip(tables, masks, strict=True)]
+    left, right = (table.take(pc.sort_indices(table, order)).combine_chunks() for table in inside)
+    is_bounded = dataset in (EVENTS, BARS, STATS)
+    found, cause = _difference(left, right, keys), None
+    if found is not None and (found.is_missing or "window_start" in found.row):
+        one, other = found.runs
+        cause = cause_of(found.row, (_RUNS[one], _RUNS[other]), (roots[one], roots[other]))
+    return Verdict(
+        dataset.name,
+        len(left),
+        len(right),
+        None if found is None else found.said,
+        span.after_us if is_bounded else None,
+        span.until_us if is_bounded else None,
+        live_left_out=len(tables[0]) - len(left),
+        replay_left_out=len(tables[1]) - len(right),
+        cause=cause,
+    )
 
 
-def _difference(live: pa.Table, replay: pa.Table, keys: Sequence[str]) -> str | None:
-    """The first row in which the sorted tables differ, in words."""
+def _difference(live: pa.Table, replay: pa.Table, keys: Sequence[str]) -> _Difference | None:
+    """The first row in which the sorted tables differ, and there the first field."""
     rows = min(len(live), len(replay))
     first, field = rows, ""
     for name in (name for name in live.schema.names if name not in _NOT_COMPARED):
-        left, right = live[name].slice(0, first), replay[name].slice(0, first)
+        left, right = (_bits(table[name]).slice(0, first) for table in (live, replay))
         if not left.equals(right):
             first = _first_unequal(left, right)
             field = name
     if first == rows and len(live) == len(replay):
         return None
-    if first == rows:
-        side, longer = ("live", live) if len(live) > rows else ("replay", replay)
-        return f"only in {side}: {_named(longer, rows, keys)}"
-    if any(live[key][first] != replay[key][first] for key in keys):
-        return f"live has {_named(live, first, keys)} where replay has {_named(replay, first, keys)}"
-    return f"{_named(live, first, keys)}: {field} is {live[field][first]} live, {replay[field][first]} in replay"
+    at = [_key(table, first, keys) if first < len(table) else None for table in (live, replay)]
+    if at[0] is not None and at[0] == at[1]:
+        values = (_shown(table[field][first]) for table in (live, replay))
+        said = "{}: {} is {} live, {} in replay".format(_named(live, first, keys), field, *values)
+        return _Difference(said, _row(live, first))
+    one = 0 if at[1] is None or (at[0] is not None and at[0] < at[1]) else 1
+    table = (live, replay)[one]
+    return _Difference(
+        f"only in {_RUNS[one]}: {_named(table, first, keys)}", _row(table, first), (one, 1 - one), is_missing=True
+    )
+
+
+def _bits(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Doubles by their bits, for 0.0 equals -0.0 and no NaN equals itself."""
+    if not pa.types.is_floating(column.type):
+        return column
+    return pa.chunked_array([chunk.view(pa.int64()) for chunk in column.chunks], pa.int64())
 
 
 def _first_unequal(left: pa.ChunkedArray, right: pa.ChunkedArray) -> int:
@@ -125,7 +181,24 @@ def _first_unequal(left: pa.ChunkedArray, right: pa.ChunkedArray) -> int:
     return low
 
 
+def _row(table: pa.Table, row: int) -> Row:
+    return {name: table[name][row] for name in _CAUSE if name in table.column_names}
+
+
 def _named(table: pa.Table, row: int, keys: Sequence[str]) -> str:
     shown = [*keys, "partition", "offset"] if "identity" in keys else keys
-    values = ((key, table[key][row].as_py()) for key in shown)
-    return " ".join(f"{key}={value.hex() if isinstance(value, bytes) else value}" for key, value in values)
+    return " ".join(f"{key}={_shown(table[key][row])}" for key in shown)
+
+
+def _key(table: pa.Table, row: int, keys: Sequence[str]) -> tuple[Any, ...]:
+    """What orders the row; times as numbers, for a calendar may not have them."""
+    values = (table[key][row] for key in keys)
+    return tuple(value.value if isinstance(value, pa.TimestampScalar) else value.as_py() for value in values)
+
+
+def _shown(scalar: pa.Scalar) -> str:
+    try:
+        value = scalar.as_py()
+    except (OverflowError, ValueError):
+        return f"{scalar.cast(pa.int64())} us"
+    return value.hex() if isinstance(value, bytes) else str(value)

@@ -12,14 +12,16 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from pipelines.market_data import STATE_LAYOUT
-from runners.flink_rest import ENDED, FlinkError, UnknownJobError, job_of, root_cause
+from runners.flink_rest import ENDED, FlinkError, UnknownJobError, job_of, root_cause, watermark_ms
 from runners.gaps import GapError, gaps_of, note_gaps
 from runners.live import LiveError, LiveJob, LiveOptions, job_name, start, submitted_s
 from runners.log import Log, SilentLogError
+from runners.reach import Reach, reach_at
 from runners.resume import (
     GroupNote,
     ResumeError,
@@ -34,8 +36,10 @@ from runners.resume import (
     read_note,
     write_note,
 )
+from runners.run_note import note_reach
 from runners.stack import Endpoints
 from runners.stack.flink import path_of
+from schemas.units import US_PER_MS
 
 Say = Callable[[str], None]
 
@@ -135,6 +139,31 @@ class LiveGroup:
         savepoint = self._job().stop((self._places.state_dir / "flink" / "savepoints").absolute())
         self._keep(replace(self._note, origin=noted_path(savepoint, self._places.state_dir)))
         return str(savepoint)
+
+    def stop_and_tell(self) -> tuple[str, Callable[[], Reach]]:
+        """Stop with a savepoint: its directory, and what notes and tells how far the job had come.
+
+        That reads the savepoint, which is there whatever happens then: ResumeError, LogError, RunNoteError.
+        """
+        clock_us = self._step_clock_us()
+        return self.stop(), lambda: self._note_reach(clock_us)
+
+    def _note_reach(self, step_clock_us: int | None) -> Reach:
+        note, topic = self._note, self._options.topic
+        assert note.origin is not None
+        offsets = next_offsets(self._places.state_dir.absolute() / note.origin, topic, note.partitions)
+        offsets = {p: note.starts.get(str(p), 0) if offset < 0 else offset for p, offset in offsets.items()}
+        self._keep(replace(note, ends={str(partition): offset for partition, offset in offsets.items()}))
+        reach = reach_at(self._log, offsets, step_clock_us)
+        if self._options.outputs.files_root is not None:
+            note_reach(Path(self._options.outputs.files_root), reach)
+        return reach
+
+    def _step_clock_us(self) -> int | None:
+        """The log's clock as the slowest step had it lately; None when Flink does not say."""
+        job = job_of(self._places.flink_rest, self._options.group)
+        clock_ms = None if job is None or job.starting else watermark_ms(self._places.flink_rest, job)
+        return None if clock_ms is None else max(clock_ms, 0) * US_PER_MS
 
     def _running(self, note: GroupNote | None) -> str | None:
         """Flink's id of the group's job if it runs, also when whoever submitted it was killed before it had the id."""

@@ -16,6 +16,7 @@ from runners.flink_rest import FlinkJob
 from runners.gaps import read_gaps
 from runners.log import Log
 from runners.peek import PeekError, peek
+from runners.resume import read_note
 from runners.status import JobNumbers, PartitionNumbers
 from runners.watch import Counts, Watch
 from schemas.units import MS_PER_S
@@ -48,7 +49,7 @@ class Asked:
 def job_numbers(asked: Asked) -> JobNumbers:
     """All numbers of the group's job; takes a second, for rates are counted over one.
 
-    FlinkError, LogError or KafkaException when one of them does not answer.
+    FlinkError, LogError or KafkaException when one of them does not answer, ResumeError when the group's note is none.
     """
     watch = Watch(asked.bootstrap_servers, asked.topic, asked.prefix, MarketDataConfig().intervals_s)
     job = flink_rest.job_of(asked.flink_rest, asked.group)
@@ -59,12 +60,16 @@ def job_numbers(asked: Asked) -> JobNumbers:
         job.ended or job.starting
     ):  # Flink fetches what it was asked for the first time: by now it has come
         told["watermark_ms"] = flink_rest.watermark_ms(asked.flink_rest, job)
+    note = read_note(asked.state_dir, asked.group)
+    stopped = note is not None and note.ends and (job is None or job.ended)
     return JobNumbers(
         group=asked.group,
         topic=asked.topic,
         now_ms=time.time_ns() // 1_000_000,
         partitions=partition_numbers(asked.bootstrap_servers, asked.topic, asked.group),
         gaps=read_gaps(asked.state_dir, asked.group),
+        savepoint=note.origin if note and stopped else None,
+        ends={int(p): offset for p, offset in note.ends.items()} if note and stopped else {},
         rejects=_reject_count(asked),
         reasons=_newest_reasons(asked),
         **told,

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from runners.bounds import Bound, check_offsets, check_order, in_ms
 from schemas.units import LOG_TIME_FROM_US, LOG_TIME_UNTIL_US, US_PER_MS
 from transforms.batches import Header
 from transforms.brokers import Brokers, client_settings
@@ -26,7 +27,6 @@ _NO_LEADER: Final = (
     KafkaError.UNKNOWN_LEADER_EPOCH,  # the client heard of a new leader before the broker it asks did
     KafkaError.FENCED_LEADER_EPOCH,
 )
-Bound = datetime | Mapping[int, int] | None  # a log time, an offset a partition, or the log's own edge
 
 
 class LogError(RuntimeError):
@@ -92,6 +92,10 @@ class Log:
         found = self._index.newest_before(self.topic, {p: offset for p, offset in offsets.items() if offset}, {})
         return {partition: time_us for partition, time_us in found.items() if time_us != NOTHING}
 
+    def first_after(self, offsets: Mapping[int, int], time_us: int) -> dict[int, int]:
+        """Of each partition the first offset at which its clock is above a time, us; the given one at the latest."""
+        return self._index.first_after(self.topic, offsets, time_us)
+
     def earliest(self) -> dict[int, int]:
         """The first offset of each partition."""
         return {p: result.offset for p, result in self._ask(OffsetSpec.earliest()).items()}
@@ -127,23 +131,20 @@ class Log:
     def at(self, log_time: datetime) -> dict[int, int]:
         """The first offset of each partition with that log time or a later one; its end when there is none."""
         ends = self.latest()
-        spec = OffsetSpec.for_timestamp(int(log_time.timestamp() * 1_000))
+        spec = OffsetSpec.for_timestamp(in_ms(log_time))
         return {p: result.offset if result.offset >= 0 else ends[p] for p, result in self._ask(spec).items()}
 
     def freeze(self, start: Bound = None, stop: Bound = None) -> Manifest:
         """The offsets from `start` (inclusive) to `stop` (exclusive), fixed now, without what transactions still hold.
 
-        LogError when some are gone.
+        BoundError for edges that it does not have.
         """
+        check_order(start, stop)
         first, end = self.earliest(), self.readable()
-        begins = first | self._bound(start, end)
-        stops = end | self._bound(stop, end)
-        for partition, begin in begins.items():
-            if begin < first[partition] or stops[partition] > end[partition]:
-                raise LogError(
-                    f"{self.topic}[{partition}] holds offsets {first[partition]} to {end[partition]}, "
-                    f"asked were {begin} to {stops[partition]}; choose a stretch that retention has kept"
-                )
+        begins = first if start is None else self._bound(start, end)
+        stops = end if stop is None else self._bound(stop, end)
+        for offsets in (begins, stops):
+            check_offsets(self.topic, offsets, first, end)
         before = self._index.newest_before(self.topic, stops, {})
         carried = {p: (stop, before[p]) for p, stop in stops.items()}
         at = self._index.newest_before(self.topic, {p: stop + 1 for p, stop in stops.items()}, carried)
@@ -164,10 +165,10 @@ class Log:
         times = [*left, *self._index.newest_before(self.topic, offsets, {}).values()]
         return max((us for us in times if LOG_TIME_FROM_US <= us < LOG_TIME_UNTIL_US), default=0)
 
-    def _bound(self, bound: Bound, end: Mapping[int, int]) -> dict[int, int]:
+    def _bound(self, bound: datetime | Mapping[int, int], end: Mapping[int, int]) -> Mapping[int, int]:
         if isinstance(bound, datetime):
             return {p: min(offset, end[p]) for p, offset in self.at(bound).items()}
-        return dict(bound or {})
+        return bound
 
     def _ask(self, spec: OffsetSpec, isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED) -> dict[int, Any]:
         wanted = {TopicPartition(self.topic, partition): spec for partition in self.partitions()}

@@ -11,7 +11,8 @@ from pipelines.market_data import build
 from pipelines.options import MarketDataConfig
 from pipelines.outputs import Outputs, write
 from runners import direct
-from runners.run_note import write_run
+from runners.dataset_files import count_rows
+from runners.run_note import note_rows, write_run
 from transforms.brokers import Brokers
 from transforms.parquet_file import check_root
 from transforms.read_offsets import Manifest, ReadOffsets
@@ -49,6 +50,7 @@ def replay(
     write(build(raw, config, str(out)), Outputs(files_root=str(out)), config.cell.grace_us)
     result = pipeline.run()
     result.wait_until_finish()
+    note_rows(out, count_rows(out))
     counters = result.metrics().query()["counters"]
     totals: dict[str, int] = {}
     for counter in counters:

@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ class GroupNote:
     parallelism: int
     layout: int  # of the job's state, see STATE_LAYOUT
     shape: Shape  # options that shape what it gives
+    ends: dict[str, int] = field(default_factory=dict)  # partition -> the offset before which it was stopped
 
     @property
     def partitions(self) -> int:

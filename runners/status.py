@@ -56,6 +56,8 @@ class JobNumbers:
     unique_per_s: float = 0.0
     bars_per_s: float = 0.0
     gaps: Sequence[Gap] = ()  # records that the group went on behind, for retention had taken them
+    savepoint: str | None = None  # with which the job was stopped; None: it was not, or goes on
+    ends: Mapping[int, int] = field(default_factory=dict)  # partition -> the offset before which it was stopped
     rejects: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)  # of the newest rejects
 

@@ -49,6 +49,24 @@ class TimeIndex:
         """Of each partition the newest log time before an offset, us; `carried` as log_clock has it."""
         return newest_before(self._consumer, topic, offsets, carried)
 
+    def first_after(self, topic: str, stops: Mapping[int, int], time_us: int) -> dict[int, int]:
+        """Of each partition the first offset at which the newest log time is above `time_us`; the stop where none is
+        before it."""
+        return first_after(self._consumer, topic, stops, time_us)
+
+
+def first_after(consumer: Consumer, topic: str, stops: Mapping[int, int], time_us: int) -> dict[int, int]:
+    """As TimeIndex has it. KafkaException when no broker answers."""
+    told = _first_offsets(consumer, topic, dict.fromkeys(stops, time_us // US_PER_MS + 1))
+    low, high = {p: min(told[p], stop) for p, stop in stops.items()}, dict(stops)
+    middle = dict(low)  # the index is right but for records that do not count
+    while asked := {p: middle[p] + 1 for p in stops if low[p] < high[p]}:
+        for partition, newest_us in newest_before(consumer, topic, asked, {}).items():
+            side = high if newest_us > time_us else low
+            side[partition] = middle[partition] + (side is low)
+        middle = {p: (low[p] + high[p]) // 2 for p in stops}
+    return low
+
 
 def newest_before(
     consumer: Consumer, topic: str, offsets: Mapping[int, int], carried: Mapping[int, tuple[int, int]]

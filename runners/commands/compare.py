@@ -10,11 +10,15 @@ import typer
 from rich.markup import escape
 
 from pipelines.options import MarketDataConfig
-from runners.commands.connection import AsJson, fail
+from runners.commands.connection import AsJson, fail, stderr
 from runners.compare import CompareError, Verdict, compare
+from runners.dataset_files import FilesError, count_rows, read_dataset
+from runners.reach import Reach, seen_in
 from runners.replay import ReplayError, manifest_of
-from runners.run_note import RunNoteError, differing, read_run
+from runners.run_note import RunNoteError, differing, read_code_version, read_reach, read_rows, read_run
 from schemas.units import US_PER_S
+from transforms.datasets import BARS, EVENTS, STATS
+from transforms.read_offsets import Manifest
 
 EPILOG = """Example:
 
@@ -29,26 +33,38 @@ def compare_command(
 ) -> None:
     """Hold a live run against a replay: unique events, final bars and stats, late events and rejects, value for value.
 
-    Compared is what the replay's manifest covers, and of that what holds only records that the replay read: where it
-    begins within the log, event times from 5 s after the newest log time there; where the live run read on behind its
-    end, those that end by horizon + 30 s before the newest log time there. The output says which. The options of both
-    runs are in their run.json. Exit code 0 when all is equal, 1 with the first difference of each kind otherwise, 2
-    when there was nothing to compare.
+    Compared is what both have read and filed: where the replay begins within the log, event times from 5 s after the
+    newest log time there; up to what holds a record that only one of the two has, or one so new that a stopped live run
+    may have had it in its state alone. The output says between which times, and how many rows that leaves out. The
+    options of both runs, and how far the live run came, are in their run.json. Exit code 0 when all is equal, 1 with
+    the first difference of each kind and its cause otherwise, 2 when there was nothing to compare, or nothing of the
+    events, bars or stats.
     """
     for directory, command in ((live, "horizon live"), (replay, "horizon replay")):
         if not directory.is_dir():
             fail(escape(f"{directory} is no directory; name the one that `{command}` wrote its files to"), 2)
     try:
         manifest, config = manifest_of(replay), _options_of_both(live, replay)
-        settled_us = config.cell.horizon_us + config.cell.slack_us
-        verdicts = compare(live, replay, manifest, config.cell.grace_us, *config.sessions, settled_us=settled_us)
-    except (ReplayError, CompareError, RunNoteError) as error:
+        _check_whole(replay)
+        cell, reach = config.cell, _reach_of(live, manifest, config)
+        verdicts = compare(
+            live, replay, manifest, cell.grace_us, *config.sessions, horizon_us=cell.horizon_us, reach=reach
+        )
+        report(verdicts, as_json)
+        if not all(verdict.equal for verdict in verdicts):
+            _say_versions(live, replay)
+            raise typer.Exit(1)
+    except (ReplayError, CompareError, FilesError, RunNoteError) as error:
         fail(error, 2)
-    report(verdicts, as_json)
     if not any(verdict.live_rows for verdict in verdicts):
-        fail("nothing to compare: neither directory holds rows that the manifest covers", 2)
-    if not all(verdict.equal for verdict in verdicts):
-        raise typer.Exit(1)
+        fail("nothing to compare: neither directory holds rows that both runs have read and filed", 2)
+    needed = (EVENTS.name, BARS.name, STATS.name)
+    if empty := [one.dataset for one in verdicts if one.is_empty and one.dataset in needed]:
+        fail(
+            f"nothing of {', '.join(empty)} could be compared: the stretch is too short, or the live run's clock "
+            "stood; let it go on, or replay more of the log",
+            2,
+        )
 
 
 def _options_of_both(live: Path, replay: Path) -> MarketDataConfig:
@@ -60,17 +76,60 @@ def _options_of_both(live: Path, replay: Path) -> MarketDataConfig:
     return config
 
 
+def _check_whole(replay: Path) -> None:
+    """CompareError unless the replay ended and all its files are there: what is in none of both would seem equal."""
+    noted, found = read_rows(replay), count_rows(replay)
+    if noted is None:
+        raise CompareError(f"the replay into {replay} has not ended; wait for it, or replay again")
+    other = [f"{found[name]:,} of {rows:,} {name}" for name, rows in noted.items() if found[name] != rows]
+    if other:
+        raise CompareError(f"{replay} has not the files that the replay left: {', '.join(other)}; replay again")
+
+
+def _reach_of(live: Path, manifest: Manifest, config: MarketDataConfig) -> Reach:
+    """How far the live run came. CompareError when that was on another topic."""
+    reach = read_reach(live)
+    if reach is None:
+        stderr.print(
+            f"{live} does not say that its run was stopped: it is taken to have come as far as its files show",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+        return seen_in(read_dataset(live, EVENTS, ("event_time", "partition", "offset")), config.cell.horizon_us)
+    if others := {stretch.topic for stretch in manifest.stretches} - {reach.topic}:
+        raise CompareError(
+            f"the live run read {reach.topic}, the replay {', '.join(sorted(others))}; replay that topic"
+        )
+    return reach
+
+
+def _say_versions(live: Path, replay: Path) -> None:
+    one, other = read_code_version(live), read_code_version(replay)
+    if one != other:
+        stderr.print(f"the live run is of code {one}, the replay of {other}", highlight=False, markup=False)
+
+
 def report(verdicts: list[Verdict], as_json: bool) -> None:
     """Print the verdicts."""
     if as_json:
-        typer.echo(json.dumps([asdict(verdict) | {"equal": verdict.equal} for verdict in verdicts]))
+        typer.echo(json.dumps([asdict(one) | {"equal": None if one.is_empty else one.equal} for one in verdicts]))
         return
     for verdict in verdicts:
-        word = "equal" if verdict.equal else "DIFFERENT"
+        word = "nothing" if verdict.is_empty else "equal" if verdict.equal else "DIFFERENT"
         rows = f"live {verdict.live_rows:,}, replay {verdict.replay_rows:,}"
-        typer.echo(f"{verdict.dataset:8} {word:9} {rows}{_bounds(verdict)}")
+        typer.echo(f"{verdict.dataset:8} {word:9} {rows}{_bounds(verdict)}{_left_out(verdict)}")
         if verdict.difference:
             typer.echo(f"         first difference: {verdict.difference}")
+        if verdict.cause:
+            typer.echo(f"         cause: {verdict.cause}")
+
+
+def _left_out(verdict: Verdict) -> str:
+    """How many rows were not compared."""
+    if not (verdict.live_left_out or verdict.replay_left_out):
+        return ""
+    return f"; left out {verdict.live_left_out:,} and {verdict.replay_left_out:,}"
 
 
 def _bounds(verdict: Verdict) -> str:

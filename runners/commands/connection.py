@@ -74,6 +74,13 @@ def brokers(
         fail(error)
 
 
+def reached_by(bootstrap_servers: str | None, kafka_config: Path | None, state_dir: Path) -> list[str]:
+    """The options with which another command reaches the same brokers."""
+    named = {"--bootstrap-servers": bootstrap_servers, "--kafka-config": kafka_config and kafka_config.absolute()}
+    named["--state-dir"] = state_dir.absolute()
+    return [word for name, value in named.items() if value for word in (name, str(value))]
+
+
 def stack(
     bootstrap_servers: str | None, kafka_config: Path | None, state_dir: Path, rights: Sequence[Right] = ()
 ) -> Endpoints:

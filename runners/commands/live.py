@@ -1,5 +1,6 @@
 """`horizon live`: the live job on Flink, from start to savepoint."""
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -11,13 +12,24 @@ import typer
 from pipelines.options import ConfigError, MarketDataConfig
 from pipelines.outputs import Outputs
 from runners.beacons import Beacons
-from runners.commands.connection import BootstrapServers, KafkaConfig, StateDir, fail, stack, stderr, stop_on_signal
+from runners.bounds import as_text
+from runners.commands.connection import (
+    BootstrapServers,
+    KafkaConfig,
+    StateDir,
+    fail,
+    reached_by,
+    stack,
+    stderr,
+    stop_on_signal,
+)
 from runners.flink_rest import FlinkError
 from runners.group import LiveGroup
 from runners.kafka_rights import Right, reading
 from runners.live import LiveError, LiveOptions
 from runners.log import LogError
 from runners.resume import ResumeError
+from runners.run_note import RunNoteError, options_of
 from runners.stack import Endpoints, StackError
 from runners.watch import Watch
 from transforms.cell_config import CellConfig
@@ -99,8 +111,9 @@ def live(
     topic from its start, and says which. A job that is lost is submitted again; one whose topic got more partitions, or
     that shall have another --parallelism, is moved by way of a savepoint. When retention took what was to be read next,
     or the topic was made anew, nothing is passed over in silence: the command says so and ends. Ctrl-C stops the job
-    with a savepoint, so that the next `horizon live` goes on where this one ended. State in Flink is about 32 bytes an
-    event for the horizon: 100,000/s and 120 s are 380 MB.
+    with a savepoint, so that the next `horizon live` goes on where this one ended, and says how far it read and how to
+    replay and compare just that. State in Flink is about 32 bytes an event for the horizon: 100,000/s and 120 s are
+    380 MB.
     """
     try:
         headers = id_headers(trade_id_header, event_id_header)
@@ -125,8 +138,8 @@ def live(
         job = LiveGroup(places, options, _say, accept_gap=accept_gap)
         with stop_on_signal() as stop, job, written or nullcontext():
             job.start(fresh=fresh, savepoint=savepoint)
-            _run(job, places, options, stop.wait, duration)
-    except (StackError, LiveError, FlinkError, ResumeError, LogError, ConfigError) as error:
+            _run(job, places, options, stop.wait, duration, reached_by(bootstrap_servers, kafka_config, state_dir))
+    except (StackError, LiveError, FlinkError, ResumeError, LogError, ConfigError, RunNoteError) as error:
         fail(error)
 
 
@@ -165,13 +178,28 @@ def market_config(
 
 
 def _run(
-    job: LiveGroup, places: Endpoints, options: LiveOptions, wait: Callable[[float], bool], duration: float | None
+    job: LiveGroup,
+    places: Endpoints,
+    options: LiveOptions,
+    wait: Callable[[float], bool],
+    duration: float | None,
+    connection: list[str],
 ) -> None:
-    """Follow the job until told to stop, then stop it."""
+    """Follow the job until told to stop, then stop it; `connection` is how another command reaches the same brokers."""
     watch = Watch(places.bootstrap_servers, options.topic, options.outputs.topic_prefix, options.config.intervals_s)
     _follow(job, watch, wait, duration)
-    savepoint = job.stop()
-    typer.echo(f"{watch.counts()}\nsavepoint {savepoint}\nfiles {options.outputs.files_root}")
+    files = str(options.outputs.files_root)
+    savepoint, tell_reach = job.stop_and_tell()
+    typer.echo(f"{watch.counts()}\nsavepoint {savepoint}\nfiles {files}")
+    offsets = as_text(tell_reach().offsets)
+    again = ["horizon", "replay", "--topic", options.topic, *options_of(options.config), "--to", files]
+    again += [*connection, "--out", f"{files}-again"]
+    typer.echo(f"read to {offsets} (partition:offset)\n{_compare_line(again, files)}")
+
+
+def _compare_line(again: list[str], files: str) -> str:
+    """The commands that hold a run against its replay, to be pasted into a shell."""
+    return f"{shlex.join(again)} && {shlex.join(['horizon', 'compare', files, again[-1]])}"
 
 
 def _follow(job: LiveGroup, watch: Watch, wait: Callable[[float], bool], duration: float | None) -> None:

@@ -12,6 +12,7 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.markup import escape
 
+from runners.bounds import as_text
 from runners.commands.connection import (
     AsJson,
     BootstrapServers,
@@ -26,6 +27,7 @@ from runners.flink_rest import FlinkError
 from runners.job_numbers import Asked, job_numbers
 from runners.kafka_rights import Right, reading
 from runners.log import LogError
+from runners.resume import ResumeError
 from runners.stack import StackError
 from runners.status import Finding, JobNumbers, diagnose, holding_back
 from schemas.units import MS_PER_S
@@ -75,7 +77,7 @@ def status(
         with stop_on_signal() as stop:
             while watch and not stop.wait(_EVERY_S):
                 findings = _show(job_numbers(asked), as_json)
-    except (StackError, FlinkError, LogError) as error:
+    except (StackError, FlinkError, LogError, ResumeError) as error:
         fail(error)
     except KafkaException as error:
         fail(escape(f"the broker does not answer: {error.args[0].str()}; `horizon stack status`"))
@@ -118,6 +120,8 @@ def lines(numbers: JobNumbers) -> Iterator[str]:
     else:
         restarts = "" if numbers.restarts is None else f", {numbers.restarts} restarts"
         yield f"group {numbers.group}: job {numbers.job_id} {numbers.state} for {numbers.age_s:,.0f} s{restarts}"
+    if numbers.ends:
+        yield f"stopped with savepoint {numbers.savepoint}, read to {as_text(numbers.ends)} (partition:offset)"
     yield (
         f"rate: {numbers.read_per_s:,.0f} in, {numbers.unique_per_s:,.0f} unique, {numbers.bars_per_s:,.0f} bars a "
         f"second; lag {numbers.lag:,}"

@@ -16,7 +16,6 @@ from transforms.batches import RawBatch
 from transforms.read_offsets import Manifest, Stretch
 
 GAP_S = 8
-SETTLED_US = 150 * US_PER_S  # horizon + slack
 PLAIN = MarketDataConfig(intervals_s=(60,))
 CONFIG = replace(PLAIN, session_gap_s=GAP_S)
 SECONDS = [*range(0, 60, 3), *range(80, 200, 7), 260, 300, 305, *range(400, 470, 9), 900, 901]  # 13 sessions of A
@@ -123,7 +122,7 @@ def test_a_second_to_which_a_late_record_behind_the_end_belongs_is_not_compared(
     manifest = Manifest((Stretch(log.topic, 0, 0, 3),), 0, T0_US + 2_200_000)
     verdicts = verdicts_of(log, manifest, [raw_batch(log.records[:3])], tmp_path)
     assert rows_of(verdicts) == dict.fromkeys(verdicts, 0)
-    assert verdicts["bars"].until_us == T0_US + 2_200_000 - SETTLED_US
+    assert (verdicts["bars"].is_empty, verdicts["bars"].live_left_out) == (True, 4)
 
 
 def test_uneven_ends_go_by_the_partition_that_is_read_least_far(tmp_path: Path) -> None:
@@ -131,8 +130,8 @@ def test_uneven_ends_go_by_the_partition_that_is_read_least_far(tmp_path: Path) 
     for second in range(0, 500, 10):
         add(log, second * 1_000, str(second), partition=second // 10 % 2)
     verdicts = verdicts_of(log, *cut(log, {0: (0, 18), 1: (0, 24)}), tmp_path)
-    assert verdicts["bars"].until_us == T0_US + 360 * US_PER_S - SETTLED_US
-    assert rows_of(verdicts)["events"] == 21
+    assert verdicts["bars"].until_us == T0_US + 349 * US_PER_S
+    assert rows_of(verdicts)["events"] == 35
 
 
 def test_a_window_is_compared_once_the_clock_at_the_end_leaves_no_record_of_it_to_come(tmp_path: Path) -> None:
@@ -142,15 +141,9 @@ def test_a_window_is_compared_once_the_clock_at_the_end_leaves_no_record_of_it_t
     for number, lag_ms in enumerate((120_000, 119_999, 60_000, 120_001)):  # behind the end; the last is late
         add(log, 290_000 - lag_ms, f"late {number}", 290_000)
     manifest, batches = cut(log, {0: (0, 29)})
-    verdicts = verdicts_of(log, manifest, batches, tmp_path, settled_us=120 * US_PER_S)
+    verdicts = verdicts_of(log, manifest, batches, tmp_path)
     assert rows_of(verdicts)["events"] == 17
-    assert verdicts["events"].until_us == T0_US + 170 * US_PER_S
-    too_many = _again(tmp_path, manifest, settled_us=119 * US_PER_S)
-    assert [verdict.dataset for verdict in too_many if not verdict.equal] == ["bars"]  # of the second to 171 s
-
-
-def _again(root: Path, manifest: Manifest, **told: int) -> list[Verdict]:
-    return compare(root / "live", root / "replay", manifest, PLAIN.cell.grace_us, **told)
+    assert verdicts["events"].until_us == T0_US + 170 * US_PER_S  # that second grew behind the end
 
 
 def test_what_a_cut_replay_has_whole_is_compared(tmp_path: Path) -> None:
@@ -164,16 +157,16 @@ def test_what_a_cut_replay_has_whole_is_compared(tmp_path: Path) -> None:
     assert verdicts["bars"].difference is not None
 
 
-def test_nothing_behind_the_end_leaves_all_windows_that_are_in_a_file(tmp_path: Path) -> None:
+def test_nothing_behind_the_end_leaves_all_windows_that_are_due_in_a_file(tmp_path: Path) -> None:
     log = Log()
     for number in range(90):
         add(log, number * 1_000, str(number), partition=number % 2)
     add(log, 122_000, "far ahead of the slowest", partition=1)
     verdicts = verdicts_of(log, *cut(log, {0: (0, 45), 1: (0, 46)}), tmp_path)
-    assert rows_of(verdicts)["events"] == 91
-    assert (verdicts["bars"].after_us, verdicts["bars"].until_us) == (None, T0_US + 40 * US_PER_S)  # a minute's end
-    assert rows_of(verdicts)["bars"] == 40 + 4 + 1  # of 1 s, 10 s and a minute
-    assert verdicts["events"].until_us is None
+    assert rows_of(verdicts)["events"] == 77
+    assert (verdicts["bars"].after_us, verdicts["bars"].until_us) == (None, T0_US + 77 * US_PER_S)
+    assert rows_of(verdicts)["bars"] == 77 + 7 + 1  # of 1 s, 10 s and a minute
+    assert (verdicts["events"].live_left_out, verdicts["events"].replay_left_out) == (14, 14)
 
 
 def test_a_start_goes_by_the_newest_log_time_before_it(tmp_path: Path) -> None:
@@ -184,7 +177,7 @@ def test_a_start_goes_by_the_newest_log_time_before_it(tmp_path: Path) -> None:
         add(log, second * 1_000, str(second))
     verdicts = verdicts_of(log, *cut(log, {0: (1, 45)}), tmp_path)
     assert verdicts["bars"].after_us == T0_US + 25_000_000
-    assert rows_of(verdicts)["events"] == 34
+    assert rows_of(verdicts)["events"] == 22
 
 
 @pytest.mark.parametrize("price", [1.0, 2.0], ids=["copy", "conflict"])
@@ -220,9 +213,10 @@ def test_no_cut_makes_a_difference(tmp_path: Path, seed: int) -> None:
         ends = {p: max(one.offset for one in log.records if one.partition == p) + 1 for p in range(3)}
         read = {p: (dice.randrange(end // 3), end - dice.randrange(end // 3)) for p, end in ends.items()}
         manifest, batches = cut(log, read)
-        part = run(batches, tmp_path / f"replay-{number}", CLOSE).root
-        verdicts = compare(whole, part, manifest, CLOSE.cell.grace_us, settled_us=CLOSE.cell.horizon_us)
-        assert {v.dataset: v.difference for v in verdicts if v.dataset != "late"} == dict.fromkeys(
-            ("events", "bars", "stats", "rejects")
+        part = run(batches, tmp_path / f"replay-{number}", CLOSE, log).root
+        verdicts = compare(whole, part, manifest, CLOSE.cell.grace_us, horizon_us=CLOSE.cell.horizon_us)
+        assert {v.dataset: v.difference for v in verdicts} == dict.fromkeys(
+            ("events", "bars", "stats", "late", "rejects")
         )
         assert verdicts[0].live_rows > 50
+        assert verdicts[3].live_rows > 0

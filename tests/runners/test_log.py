@@ -100,7 +100,7 @@ def test_a_frozen_stretch_says_how_far_the_clocks_at_its_edges_have_come(stack: 
     part = log.freeze({0: 2, 1: 0, 2: 0}, {0: 3, 1: 2, 2: 0})
     assert [stretch.clock_us for stretch in part.stretches] == [*in_us(900, 30), NOTHING]  # with the first left out
     assert (part.oldest_log_time_us, part.newest_log_time_us) == tuple(in_us(900, 900))
-    assert log.freeze({0: 5, 1: 3}).newest_log_time_us == 0
+    assert log.freeze({0: 5, 1: 3, 2: 0}).newest_log_time_us == 0
     assert Manifest.from_json(part.to_json()) == part
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from pipelines.options import MarketDataConfig
 from runners.__main__ import app
 from runners.replay import MANIFEST
-from runners.run_note import RUN, RunNoteError, config_of, differing, read_run, shape_of, write_run
+from runners.run_note import RUN, RunNoteError, config_of, differing, note_rows, read_run, shape_of, write_run
 from transforms.cell_config import CellConfig
 from transforms.faults import Limits
 from transforms.header_ids import IdHeaders
@@ -64,5 +64,8 @@ def test_runs_with_other_options_are_not_compared(tmp_path: Path) -> None:
     assert told.exit_code == 2
     assert "--shards was 2 live and 3 in the replay, --session-gap-s was None live and 30 in the replay" in told.output
     write_run(again, PLAIN)
+    told = CliRunner().invoke(app, ["compare", str(live), str(again)])
+    assert (told.exit_code, "has not ended" in told.output) == (2, True)
+    note_rows(again, dict.fromkeys(("events", "bars", "stats", "late", "rejects"), 0))
     told = CliRunner().invoke(app, ["compare", str(live), str(again)])
     assert (told.exit_code, "nothing to compare" in told.output) == (2, True)
