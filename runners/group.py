@@ -10,26 +10,23 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from pipelines.market_data import STATE_LAYOUT
 from runners.flink_rest import ENDED, FlinkError, UnknownJobError, job_of, root_cause, watermark_ms
-from runners.gaps import GapError, gaps_of, note_gaps
-from runners.live import LiveError, LiveJob, LiveOptions, job_name, start, submitted_s
+from runners.live import LiveError, LiveJob, LiveOptions, submitted_s
 from runners.log import Log, SilentLogError
+from runners.next_job import NextJob
 from runners.reach import Reach, reach_at
 from runners.resume import (
     GroupNote,
     ResumeError,
     Snapshot,
-    check_layout,
     check_shape,
     check_topic,
-    newest_snapshot,
     next_offsets,
     note_file,
     noted_path,
@@ -62,8 +59,9 @@ class LiveGroup:
     """
 
     def __init__(self, places: Endpoints, options: LiveOptions, say: Say, *, accept_gap: bool = False) -> None:
-        self._places, self._options, self._say, self._accept_gap = places, options, say, accept_gap
+        self._places, self._options, self._say = places, options, say
         self._log = Log(places.bootstrap_servers, options.topic)
+        self._next = NextJob(places, options, self._log, say, accept_gap=accept_gap)
         self._tries: list[float] = []
         self._silent_since: float | None = None
         self._look_at_log = 0.0
@@ -112,11 +110,11 @@ class LiveGroup:
                 )
             self._follow(note, running)
         elif savepoint:
-            self._resume(Snapshot(path_of(savepoint), time.time()), note)
+            self._begin(self._next.from_snapshot(Snapshot(path_of(savepoint), time.time()), note))
         elif fresh or note is None:
-            self._submit(None, self._log.earliest())
+            self._begin(self._next.from_start())
         else:
-            self._resume(self._newest(note), note)
+            self._begin(self._next.from_newest(note))
 
     def look(self) -> str:
         """The job's state, after what it made necessary: submit a lost one again, move to new partitions.
@@ -208,12 +206,12 @@ class LiveGroup:
         if job is not None and _MISSED in (root_cause(self._places.flink_rest, job) or ""):
             self._say(f"job {self._note.job} cannot read on: retention took what comes next")
             self._job().cancel()
-            self._resume(self._newest(self._note), self._note)
+            self._begin(self._next.from_newest(self._note))
 
     def _move(self, why: str) -> None:
         self._say(f"{why}: stopping job {self._note.job} with a savepoint, to go on with a new source")
         self.stop()
-        self._resume(self._newest(self._note), self._note)
+        self._begin(self._next.from_newest(self._note))
 
     def _submit_again(self, state: str) -> None:
         now = time.monotonic()
@@ -228,80 +226,12 @@ class LiveGroup:
         self._say(f"job {self._note.job} is {state}; submitting it again in {wait_s:.0f} s")
         time.sleep(wait_s)
         with contextlib.suppress(LiveError, FlinkError):  # the next look finds the job as it is, and counts the tries
-            self._resume(self._newest(self._note), self._note)
+            self._begin(self._next.from_newest(self._note))
 
-    def _newest(self, note: GroupNote) -> Snapshot | None:
-        """The newest snapshot; None when the job has not got as far as its first. ResumeError when all are gone."""
-        found = newest_snapshot(self._places.state_dir, note)
-        if found is None and note.origin is not None:
-            raise ResumeError(
-                f"the snapshots of job {note.name} are gone, the last known is {note.origin}; what was open in it can "
-                "only be made anew from the log: --fresh reads that from its start, and comes to the same results"
-            )
-        return found
-
-    def _resume(self, snapshot: Snapshot | None, note: GroupNote | None) -> None:
-        """A job that goes on from a snapshot, or without one from where the noted job began."""
-        if note is not None:
-            if snapshot is not None:
-                check_layout(snapshot, note, STATE_LAYOUT)
-            check_shape(note, self._options.shape, runs=False)
-            check_topic(note, self._options.topic, self._log.topic_id())
-        began = {} if note is None else {int(partition): offset for partition, offset in note.starts.items()}
-        wanted = began
-        if snapshot is not None:
-            # the job's own snapshot holds all that it reads; the one it started from may be of before a move
-            is_own = note is not None and note.job in snapshot.path.parts
-            read = next_offsets(snapshot.path, self._options.topic, note.partitions if note and is_own else None)
-            wanted = {p: began.get(p, 0) if offset < 0 else offset for p, offset in read.items()}
-        self._submit(snapshot, self._from_here(wanted))
-
-    def _from_here(self, wanted: Mapping[int, int]) -> dict[int, int]:
-        """Where to read on, partitions that were added among them; GapError when the log has that no more."""
-        first, end = self._log.earliest(), self._log.latest()
-        gaps = gaps_of(self._options.topic, dict.fromkeys(first, 0) | dict(wanted), first, end)
-        if gaps and not self._accept_gap:
-            raise GapError(self._options.topic, gaps)
-        note_gaps(self._places.state_dir, self._options.group, gaps)
-        for gap in gaps:
-            self._say(f"gap: {gap} is gone ({gap.why}), going on behind it")
-        return first | {p: max(offset, first[p]) for p, offset in wanted.items()}
-
-    def _submit(self, snapshot: Snapshot | None, starts: Mapping[int, int]) -> None:
-        origin = "the log's start"
-        if snapshot is not None:
-            origin = f"{snapshot.kind} {snapshot.path}, {max(time.time() - snapshot.taken_s, 0):.0f} s old"
-        self._say(f"starting on Flink at http://{self._places.flink_rest} from {origin}")
-        options = replace(self._options, savepoint=None if snapshot is None else snapshot.path, starts=starts)
-        note = GroupNote(
-            name=job_name(options.group),
-            job="",
-            origin=None if snapshot is None else noted_path(snapshot.path, self._places.state_dir),
-            starts={str(partition): offset for partition, offset in starts.items()},
-            topic_id=self._log.topic_id(),
-            parallelism=options.parallelism,
-            layout=STATE_LAYOUT,
-            shape=options.shape,
-        )
-        with self._noted_before(note):
-            job = start(self._places, options, note.name)
-        self._keep(replace(note, job=job.job_id))
-        self._say(f"job {job.job_id} runs on {len(starts)} partitions with parallelism {options.parallelism}")
-
-    @contextlib.contextmanager
-    def _noted_before(self, note: GroupNote) -> Iterator[None]:
-        """Note a job while it is submitted: should we be killed, whoever comes next finds it by its name."""
-        state_dir, group = self._places.state_dir, self._options.group
-        before = read_note(state_dir, group)
-        write_note(state_dir, group, note)
-        try:
-            yield
-        except BaseException:
-            if before is None:
-                note_file(state_dir, group).unlink()
-            else:
-                write_note(state_dir, group, before)
-            raise
+    def _begin(self, note: GroupNote) -> None:
+        """Keep the note of a job that was just submitted."""
+        self._keep(note)
+        self._say(f"job {note.job} runs on {note.partitions} partitions with parallelism {note.parallelism}")
 
     def _keep(self, note: GroupNote) -> None:
         self._note = note

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipelines.market_data import STATE_LAYOUT
 from pipelines.options import MarketDataConfig
 from pipelines.outputs import Outputs
-from runners import group
+from runners import group, next_job
 from runners.gaps import Gap, gaps_of, note_gaps, read_gaps
 from runners.group import LOST, LiveGroup
 from runners.live import LiveError, LiveJob, LiveOptions
@@ -145,8 +145,8 @@ def test_a_group_is_not_gone_on_with_by_other_options_and_nothing_is_submitted(
         return LiveJob("", "job2")
 
     monkeypatch.setattr(group, "Log", NoBroker)
-    monkeypatch.setattr(group, "start", start)
-    monkeypatch.setattr(group, "next_offsets", lambda *_: dict.fromkeys(range(12), 7))
+    monkeypatch.setattr(next_job, "start", start)
+    monkeypatch.setattr(next_job, "next_offsets", lambda *_: dict.fromkeys(range(12), 7))
     monkeypatch.setattr(LiveGroup, "_asked", lambda *_: state)
     places = Endpoints("", "", "", "", "", "", "", tmp_path, tmp_path, tmp_path)
     with pytest.raises(ResumeError, match=f"--shards was 2, now 3.*{said}"):
