@@ -16,7 +16,7 @@ _CHECKPOINTS_S = 2.0  # Flink remembers ten; they are looked at so often
 
 @dataclass
 class Arrivals:
-    """When records were first readable, nanoseconds since the epoch."""
+    """When records were first readable, nanoseconds since the epoch: of any version, for what they say is not asked."""
 
     unique: dict[bytes, int]  # by value
     bars: dict[bytes, tuple[int, int]]  # key -> (window end in us, arrival)

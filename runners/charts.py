@@ -108,9 +108,7 @@ def _candle(bar: Bar, frame: _Frame) -> str:
     middle, volume_y = left + width / 2, frame.volume_y(float(bar["volume"]))
     bottom = _TOP + _HEIGHT + _GAP + _VOLUME_HEIGHT
     values = ", ".join(f"{name} {plain(bar[name])}" for name in ("open", "high", "low", "close", "volume"))
-    tip = html.escape(
-        f"{bar['window_start']:%H:%M:%S}: {values}, trades {bar['trade_count']}, version {bar['version']}"
-    )
+    tip = html.escape(f"{bar['window_start']:%H:%M:%S}: {values}, trades {bar['trade_count']}")
     return (
         f'<g class="bar" fill="{colour}" stroke="{colour}"><title>{tip}</title>'
         f'<line x1="{middle:.2f}" x2="{middle:.2f}" y1="{frame.y(high):.2f}" y2="{frame.y(low):.2f}"/>'

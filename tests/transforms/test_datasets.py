@@ -145,7 +145,7 @@ def test_rejects_of_several_topics_with_one_place_are_all_kept() -> None:
     ("dataset", "start_s", "part", "path"),
     [
         (EVENTS, 1_700_000_000, 3, "events/date=2023-11-14/hour=22/events-20231114T221320Z-10s-0003-v1.parquet"),
-        (BARS, 0, 0, "bars/date=1970-01-01/hour=00/bars-19700101T000000Z-60s-0000-v2.parquet"),
+        (BARS, 0, 0, "bars/date=1970-01-01/hour=00/bars-19700101T000000Z-60s-0000-v3.parquet"),
         (REJECTS, 1_700_000_040, 11, "rejects/date=2023-11-14/hour=22/rejects-20231114T221400Z-60s-0011-v1.parquet"),
     ],
 )
