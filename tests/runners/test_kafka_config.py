@@ -1,23 +1,34 @@
 """Commands on a broker that asks who comes: the right user works, and what is missing is one line."""
 
+import base64
+import bz2
+import contextlib
 import doctest
 import json
 import re
 import subprocess
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 from confluent_kafka.admin import AclOperation, NewTopic, ResourceType
 from typer.testing import CliRunner, Result
 
+from pipelines.market_data import build
+from pipelines.outputs import Outputs, write
 from runners import kafka_rights
 from runners.__main__ import app
 from runners.broker_version import broker_version
 from runners.doctor_stack import broker_check
+from runners.live import LiveOptions
+from runners.stack import Endpoints
 from tests import java_main
 from tests.secured import SecuredKafka, secured_kafka
 from transforms.brokers import Secured, java_settings
+from transforms.read_kafka import ReadKafka
 
 TOPIC, GROUP = ResourceType.TOPIC, ResourceType.GROUP
 READ, WRITE, DESCRIBE = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
@@ -110,6 +121,26 @@ def test_java_reads_by_the_same_file_and_is_told_no_secret(kafka: SecuredKafka, 
     assert "sasl.jaas.config = [hidden]" in done.stderr  # so its log was seen
     assert "gold" not in done.stdout + done.stderr
     assert "plain-pair" not in done.stdout + done.stderr
+
+
+def test_job_graph_holds_the_path_and_no_secret(stack: Endpoints, desk: Secured, tmp_path: Path) -> None:
+    options = LiveOptions(topic="raw", outputs=Outputs(files_root=str(tmp_path), bootstrap_servers=desk))
+    pipeline = beam.Pipeline(options=PipelineOptions(["--runner=PortableRunner", "--job_endpoint=127.0.0.1:1"]))
+    raw = pipeline | ReadKafka(stack.expansion_endpoint, desk, options.topic, options.consumer, {0: 0}, {})
+    write(build(raw, options.config, options.outputs.files_root), options.outputs, options.config.cell.grace_us)
+    graph = pipeline.to_runner_api().SerializeToString()
+    # Beam packs what it pickles
+    packed = re.findall(rb"[A-Za-z0-9+/=]{200,}", graph)
+    whole = graph + b"".join(_unpacked(part) for part in packed)
+    assert whole.count(desk.file.encode()) > 2  # KafkaIO's consumer and what Python's steps hold
+    assert [word for word in (b"gold", b"lead") if word in whole] == []
+
+
+def _unpacked(part: bytes) -> bytes:
+    for unpack in (bz2.decompress, zlib.decompress):
+        with contextlib.suppress(OSError, ValueError, zlib.error, EOFError):
+            return unpack(base64.b64decode(part))
+    return b""
 
 
 def _pair(kafka: SecuredKafka) -> tuple[str, str]:
