@@ -173,10 +173,12 @@ def test_replay_and_compare_take_the_names_of_headers_and_keep_them(
 ) -> None:
     raw = topic(partitions=3, config={"retention.ms": "-1"})
     log = ten_trades("x-trade")
-    for record in [*log.records, *log.records[:4]]:  # and four copies
-        headers = [(key, value or b"") for key, value in record.headers]
-        batch = PublishBatch([None], [record.value], [record.log_time_us // 1_000], [headers])
-        publish_batches(stack.bootstrap_servers, raw, [batch], partition=record.partition)
+    for home in range(3):
+        sent = [record for record in [*log.records, *log.records[:4]] if record.partition == home]  # and four copies
+        headers = [[(key, value or b"") for key, value in record.headers] for record in sent]
+        times_ms = [record.log_time_us // 1_000 for record in sent]
+        batch = PublishBatch([None] * len(sent), [record.value for record in sent], times_ms, headers)
+        publish_batches(stack.bootstrap_servers, raw, [batch], partition=home)
     names = "--trade-id-header venue --trade-id-header x-trade"
     for out, options in (("one", names), ("two", names), ("other", "")):
         told = horizon(f"replay --topic {raw} --out {out} {options}")
