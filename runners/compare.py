@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from runners.causes import Row, cause_of
-from runners.compare_span import CONFLICT_PLACES, EVENT_PLACES, Span, covered, span_of
+from runners.compare_span import CONFLICT_PLACES, EVENT_PLACES, LOG_PLACES, Span, covered, span_of
 from runners.dataset_files import DATASETS, read_dataset
 from runners.reach import Reach
 from transforms.cell_config import CellConfig
@@ -92,8 +92,9 @@ def compare(
         [read_dataset(root, dataset, places) for root in roots]
         for dataset, places in ((EVENTS, EVENT_PLACES), (REJECTS, CONFLICT_PLACES))
     )
-    span = span_of(events, rejects, manifest, grace_us, horizon_us, reach)
-    del events, rejects
+    before = [read_dataset(live, dataset, LOG_PLACES) for dataset in (EVENTS, LATE_EVENTS, REJECTS)]
+    span = span_of(events, rejects, before, manifest, grace_us, horizon_us, reach)
+    del events, rejects, before
     topics = {stretch.topic for stretch in manifest.stretches}
 
     def verdict(dataset: Dataset) -> Verdict:
