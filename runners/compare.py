@@ -8,9 +8,10 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runners.causes import Row, cause_of
-from runners.compare_span import CONFLICT_PLACES, EVENT_PLACES, Span, covered, span_of
+from runners.causes import cause_of
+from runners.compare_span import CONFLICT_PLACES, EVENT_PLACES, LOG_PLACES, Span, covered, span_of
 from runners.dataset_files import DATASETS, read_dataset
+from runners.differences import RUNS, difference_of
 from runners.reach import Reach
 from transforms.cell_config import CellConfig
 from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, STATS, Dataset
@@ -26,9 +27,6 @@ _KEYS: Final = {
     LATE_EVENTS.name: ("topic", "partition", "offset"),
     REJECTS.name: ("topic", "partition", "offset"),
 }
-_CAUSE: Final = ("partition", "offset", "exchange", "symbol", "window_start", "window_end")  # what tells it
-_NOT_COMPARED: Final = {"code_version"}  # who refused it, not what was refused
-_RUNS: Final = ("live", "replay")
 
 
 class CompareError(ValueError):
@@ -63,14 +61,6 @@ class Verdict:
         return not (self.live_rows or self.replay_rows) and bool(self.live_left_out or self.replay_left_out)
 
 
-@dataclass(frozen=True)
-class _Difference:
-    said: str
-    row: Row  # of the first run of the two in `runs`
-    runs: tuple[int, int] = (0, 1)
-    is_missing: bool = False  # in the second
-
-
 def compare(
     live: Path,
     replay: Path,
@@ -92,8 +82,9 @@ def compare(
         [read_dataset(root, dataset, places) for root in roots]
         for dataset, places in ((EVENTS, EVENT_PLACES), (REJECTS, CONFLICT_PLACES))
     )
-    span = span_of(events, rejects, manifest, grace_us, horizon_us, reach)
-    del events, rejects
+    before = [read_dataset(live, dataset, LOG_PLACES) for dataset in (EVENTS, LATE_EVENTS, REJECTS)]
+    span = span_of(events, rejects, before, manifest, grace_us, horizon_us, reach)
+    del events, rejects, before
     topics = {stretch.topic for stretch in manifest.stretches}
 
     def verdict(dataset: Dataset) -> Verdict:
@@ -123,10 +114,10 @@ def _verdict(
     inside = [table.filter(pa.array(mask)) for table, mask in zip(tables, masks, strict=True)]
     left, right = (table.take(pc.sort_indices(table, order)).combine_chunks() for table in inside)
     is_bounded = dataset in (EVENTS, BARS, STATS)
-    found, cause = _difference(left, right, keys), None
+    found, cause = difference_of(left, right, keys), None
     if found is not None and (found.is_missing or "window_start" in found.row):
         one, other = found.runs
-        cause = cause_of(found.row, (_RUNS[one], _RUNS[other]), (roots[one], roots[other]))
+        cause = cause_of(found.row, (RUNS[one], RUNS[other]), (roots[one], roots[other]))
     return Verdict(
         dataset.name,
         len(left),
@@ -138,67 +129,3 @@ def _verdict(
         replay_left_out=len(tables[1]) - len(right),
         cause=cause,
     )
-
-
-def _difference(live: pa.Table, replay: pa.Table, keys: Sequence[str]) -> _Difference | None:
-    """The first row in which the sorted tables differ, and there the first field."""
-    rows = min(len(live), len(replay))
-    first, field = rows, ""
-    for name in (name for name in live.schema.names if name not in _NOT_COMPARED):
-        left, right = (_bits(table[name]).slice(0, first) for table in (live, replay))
-        if not left.equals(right):
-            first = _first_unequal(left, right)
-            field = name
-    if first == rows and len(live) == len(replay):
-        return None
-    at = [_key(table, first, keys) if first < len(table) else None for table in (live, replay)]
-    if at[0] is not None and at[0] == at[1]:
-        values = (_shown(table[field][first]) for table in (live, replay))
-        said = "{}: {} is {} live, {} in replay".format(_named(live, first, keys), field, *values)
-        return _Difference(said, _row(live, first))
-    one = 0 if at[1] is None or (at[0] is not None and at[0] < at[1]) else 1
-    table = (live, replay)[one]
-    return _Difference(
-        f"only in {_RUNS[one]}: {_named(table, first, keys)}", _row(table, first), (one, 1 - one), is_missing=True
-    )
-
-
-def _bits(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Doubles by their bits, for 0.0 equals -0.0 and no NaN equals itself."""
-    if not pa.types.is_floating(column.type):
-        return column
-    return pa.chunked_array([chunk.view(pa.int64()) for chunk in column.chunks], pa.int64())
-
-
-def _first_unequal(left: pa.ChunkedArray, right: pa.ChunkedArray) -> int:
-    low, high = 0, len(left)  # the first difference lies in [low, high)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if left.slice(low, middle - low).equals(right.slice(low, middle - low)):
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-def _row(table: pa.Table, row: int) -> Row:
-    return {name: table[name][row] for name in _CAUSE if name in table.column_names}
-
-
-def _named(table: pa.Table, row: int, keys: Sequence[str]) -> str:
-    shown = [*keys, "partition", "offset"] if "identity" in keys else keys
-    return " ".join(f"{key}={_shown(table[key][row])}" for key in shown)
-
-
-def _key(table: pa.Table, row: int, keys: Sequence[str]) -> tuple[Any, ...]:
-    """What orders the row; times as numbers, for a calendar may not have them."""
-    values = (table[key][row] for key in keys)
-    return tuple(value.value if isinstance(value, pa.TimestampScalar) else value.as_py() for value in values)
-
-
-def _shown(scalar: pa.Scalar) -> str:
-    try:
-        value = scalar.as_py()
-    except (OverflowError, ValueError):
-        return f"{scalar.cast(pa.int64())} us"
-    return value.hex() if isinstance(value, bytes) else str(value)

@@ -24,6 +24,7 @@ from schemas.units import US_PER_S
 from transforms.cell_config import SETTLED_US
 from transforms.exact import Ints, Mask
 from transforms.faults import Limits
+from transforms.log_clock import plausible
 from transforms.read_offsets import Manifest
 from transforms.roll_up import is_stat
 from transforms.sessions import SessionTimes
@@ -31,6 +32,7 @@ from transforms.window_state import REVISION_US
 
 EVENT_PLACES: Final = ("event_time", "partition", "offset", "copies")
 CONFLICT_PLACES: Final = ("partition", "offset", "reason", "value")
+LOG_PLACES: Final = ("partition", "offset", "log_time")
 _NEVER: Final = 1 << 62
 
 
@@ -73,6 +75,7 @@ class Span:
 def span_of(
     events: Iterable[pa.Table],
     rejects: Iterable[pa.Table],
+    before: Iterable[pa.Table],
     manifest: Manifest,
     grace_us: int,
     horizon_us: int,
@@ -80,8 +83,9 @@ def span_of(
 ) -> Span:
     """What can be compared of a live run and the replay of a manifest.
 
-    `events` and `rejects`: the EVENT_PLACES and CONFLICT_PLACES of both. `reach` is the live run's; None where it is
-    known to have read and filed all that the manifest has.
+    `events` and `rejects`: the EVENT_PLACES and CONFLICT_PLACES of both; `before`: the LOG_PLACES of all that the live
+    run wrote, for what retention took it alone has seen. `reach` is the live run's; None where it is known to have read
+    and filed all that the manifest has.
     """
     known = [max(one.clock_us, 0) for one in manifest.stretches if one.clock_us is not None]
     clock_us = min(known, default=manifest.newest_log_time_us)
@@ -94,7 +98,8 @@ def span_of(
         min((_first_us(_conflicts(table), stops) for table in rejects), default=_NEVER),
     )
     ended_us = min(clock_us, due_us) - horizon_us
-    oldest_us = manifest.oldest_log_time_us
+    starts = {one.partition: one.start for one in manifest.stretches}
+    oldest_us = max(manifest.oldest_log_time_us, *(_newest_before_us(table, starts) for table in before), 0)
     return Span(
         after_us=oldest_us + Limits.max_ahead_us if oldest_us else None,
         until_us=max(0, min(due_us - grace_us - SETTLED_US, max(open_us, ended_us))),
@@ -102,6 +107,16 @@ def span_of(
         places={one.partition: (one.start, stops[one.partition]) for one in manifest.stretches},
         oldest_us=oldest_us,
     )
+
+
+def _newest_before_us(table: pa.Table, starts: dict[int, int]) -> int:
+    """The newest log time before the starts that a live run tells of; 0 for none."""
+    partition, offset = table["partition"].to_numpy(), table["offset"].to_numpy()
+    time_us: Ints = table["log_time"].cast(pa.int64()).to_numpy()
+    earlier = np.zeros(len(table), np.bool_)
+    for one, start in starts.items():
+        earlier |= (partition == one) & (offset < start)
+    return int(time_us[earlier & plausible(time_us)].max(initial=0))
 
 
 def _first_us(table: pa.Table, stops: dict[int, int]) -> int:

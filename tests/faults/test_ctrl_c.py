@@ -44,7 +44,9 @@ OPTIONS = "--horizon-s 20 --session-gap-s 5 --grace-ms 400"
 @contextmanager
 def busy(servers: str, topic: str) -> Iterator[None]:
     """A market in real time, with copies, disorder and late events, that goes on over whatever happens to the job."""
-    market = Market(MarketConfig(seed=3, rate=RATE, count=RATE * 600), time.time_ns() // 1_000)
+    market = Market(
+        MarketConfig(seed=3, rate=RATE, disorder_ms=8_000, late_share=0.002, horizon_s=20), time.time_ns() // 1_000
+    )
     start_us, ended = time.time_ns() // 1_000, threading.Event()
 
     def batches() -> Iterator[object]:

@@ -220,3 +220,22 @@ def test_no_cut_makes_a_difference(tmp_path: Path, seed: int) -> None:
         )
         assert verdicts[0].live_rows > 50
         assert verdicts[3].live_rows > 0
+
+
+def test_what_retention_took_makes_no_difference_to_what_is_late_behind_it(tmp_path: Path) -> None:
+    log = Log()
+    add(log, 0, "the log's first", 100)
+    add(log, 64_900, "ahead", 60_000)  # the newest that retention takes
+    add(log, -61_000, "late by the clock of what was taken, and by its own log time", 59_500)  # the log begins here now
+    add(log, -60_200, "late by the clock of what was taken alone", 59_600)
+    for second in range(63, 200):
+        add(log, second * 1_000, str(second))
+        add(log, -100_000, f"late {second}", second * 1_000)
+    end = len(log.records)
+    manifest = Manifest((Stretch(log.topic, 0, 2, end, T0_US + 199_000_000),), T0_US + 59_500_000, T0_US + 199_000_000)
+    live = run(log.batches(), tmp_path / "live", PLAIN).root
+    replay = run([raw_batch(log.records[2:])], tmp_path / "replay", PLAIN).root
+    verdicts = {verdict.dataset: verdict for verdict in compare(live, replay, manifest, PLAIN.cell.grace_us)}
+    assert rows_of(verdicts)["late"] == 137
+    assert verdicts["late"].live_left_out > verdicts["late"].replay_left_out > 0
+    assert verdicts["bars"].after_us == T0_US + 65_000_000
