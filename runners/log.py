@@ -4,13 +4,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.units import LOG_TIME_FROM_US, LOG_TIME_UNTIL_US, US_PER_MS
 from transforms.batches import Header
+from transforms.headers import headers_of
 from transforms.log_clock import NOTHING
 from transforms.read_offsets import Manifest, Stretch
 from transforms.time_index import TimeIndex
@@ -109,7 +110,7 @@ class Log:
         try:
             consumer.assign([TopicPartition(self.topic, *places[0])])
             message = consumer.poll(_RECORD_S)
-            return [] if message is None or message.error() else cast(list[Header], message.headers() or [])
+            return [] if message is None or message.error() else headers_of(message)
         finally:
             consumer.close()
 
