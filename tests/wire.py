@@ -86,7 +86,8 @@ def _text(text: str) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    """A signed number in zigzag."""
+    """A signed number in zigzag; one beyond 64 bits wraps, as the difference of two times may."""
+    number = (number + 2**63) % 2**64 - 2**63
     left, out = (number << 1 ^ number >> 63) & (1 << 64) - 1, bytearray()
     while left > 0x7F:
         out.append(left & 0x7F | 0x80)

@@ -12,12 +12,13 @@ from runners.stack import Endpoints
 from tests import java_main
 from tests.conftest import TopicFactory
 from tests.hostile import assert_laws
-from tests.testing import Recorded
+from tests.testing import Recorded, trade
 from tests.transforms.build_blocks import known_name
 from tests.transforms.test_blocks import blocks_in
 from tests.wire import WireRecord, send
 from transforms.batches import RawBatch
 from transforms.blocks import join_blocks, read_block
+from transforms.log_clock import in_us
 from transforms.read_offsets import read_stretch
 
 ANY = {"retention.ms": "-1", "message.timestamp.after.max.ms": str(2**63 - 1), "max.message.bytes": "20000000"}
@@ -74,6 +75,10 @@ def hostile_records(seed: int, count: int) -> list[WireRecord]:
     def data() -> bytes | None:
         return draw.choice([None, b"", draw.randbytes(draw.randrange(60)), draw.randbytes(2_000)])
 
+    def value() -> bytes | None:
+        event = trade(trade_id=str(draw.random())).SerializeToString()
+        return draw.choice([event, event[: draw.randrange(len(event))], data()])
+
     def name() -> bytes:
         return draw.choice([*NAMES, draw.randbytes(draw.randrange(5))])
 
@@ -99,21 +104,20 @@ def assert_both_read(java: list[str], servers: str, topic: str, sent: dict[int, 
         assert [(one.key, one.value) for one in found] == [(one.key, one.value) for one in records]
         headers = [[(known_name(name), value) for name, value in one.headers] for one in records]
         assert [list(one.headers) for one in found] == [one if len(one) <= 100_000 else [] for one in headers]
-        times_us = np.clip([one.time_ms for one in records], -(2**63) // 1_000 + 1, 2**63 // 1_000 - 1).astype(np.int64)
-        assert [one.log_time_us for one in found] == (times_us * 1_000).tolist()
-        for at in range(0, len(found), 500):
-            assert_laws(found[at : at + 500])
+        assert [one.log_time_us for one in found] == in_us(np.array([one.time_ms for one in records])).tolist()
+        assert_laws(found)
 
 
-@pytest.mark.parametrize("time_type", ["CreateTime", "LogAppendTime"])
-@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize(
+    ("time_type", "packed"), [("CreateTime", False), ("CreateTime", True), ("LogAppendTime", True)]
+)
 def test_any_bytes_names_and_times(
     stack: Endpoints, topic: TopicFactory, java: list[str], time_type: str, packed: bool
 ) -> None:
     name = topic(PARTITIONS, ANY | {"message.timestamp.type": time_type}, "raw")
     sent: dict[int, list[WireRecord]] = {}
-    for number in range(12):
-        batch = hostile_records(number, 200)
+    for number in range(6):
+        batch = hostile_records(number, 30)
         send(stack.bootstrap_servers, name, number % PARTITIONS, batch, packed=packed)
         sent.setdefault(number % PARTITIONS, []).extend(batch)
     if time_type == "CreateTime":
@@ -135,8 +139,8 @@ def test_any_sizes(stack: Endpoints, topic: TopicFactory, java: list[str]) -> No
             WireRecord(b"\xff" * 4_100_000),
             WireRecord(b"v", headers=[(b"n" * 4_100_000, None)]),
         ],
-        1: [WireRecord(b"v", headers=[(b"", None)] * count) for count in (100_000, 100_001, 300_000)],
-        2: [WireRecord(b"v" * 500_000, b"k" * 500_000, [(b"h", b"h" * 500_000)]) for _ in range(5)],
+        1: [WireRecord(b"v", headers=[(b"", None)] * count) for count in (100_000, 100_001)],
+        2: [WireRecord(b"v" * 500_000, b"k" * 500_000, [(b"h", b"h" * 500_000)]) for _ in range(3)],
     }
     for home, records in sent.items():
         for record in records:
