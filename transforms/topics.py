@@ -19,6 +19,7 @@ from transforms.cell_config import CellKey
 from transforms.decode import with_header_ids
 from transforms.fitting import MAX_REJECT_BYTES, fitting
 from transforms.identity import shards_of
+from transforms.named_failure import names_record
 from transforms.windows import ShardRecords
 
 Message = tuple[bytes, bytes, int]  # value, key, partition; a tuple, for one is made for each event
@@ -123,6 +124,7 @@ class _Publish(beam.DoFn):
             }
         )
 
+    @names_record
     def process(self, element: Any) -> None:
         topic, messages = self._encode(element, self._names, self._partitions)
         produce = self._producer.produce  # a quarter cheaper than produce_batch, which takes dicts
@@ -156,11 +158,9 @@ class _Publish(beam.DoFn):
         self._too_large = [*others, *((topic, (self._smaller(value), *rest)) for _, (value, *rest) in self._too_large)]
 
     def _delivered(self, error: KafkaError | None, sent: Any) -> None:
-        if error is None:
-            return
-        if self._smaller and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        if error is not None and self._smaller and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             self._too_large.append((sent.topic(), (sent.value(), sent.key(), _BY_KEY)))
-        else:
+        elif error is not None:
             self._errors.append(error)
 
     def _produce_when_there_is_room(self, topic: str, message: Message) -> None:
