@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from pipelines.market_data import STATE_LAYOUT
-from runners.flink_rest import ENDED, FlinkError, UnknownJobError, job_of, root_cause
+from runners.flink_rest import ENDED, FlinkError, UnknownJobError, failure_of, job_of
 from runners.gaps import GapError, gaps_of, note_gaps
 from runners.live import LiveError, LiveJob, LiveOptions, job_name, start, submitted_s
 from runners.log import Log
@@ -36,6 +36,7 @@ from runners.resume import (
 )
 from runners.stack import Endpoints
 from runners.stack.flink import path_of
+from runners.status import MANY, REMEDY
 
 Say = Callable[[str], None]
 
@@ -63,6 +64,7 @@ class LiveGroup:
         self._tries: list[float] = []
         self._silent_since: float | None = None
         self._look_at_log = 0.0
+        self._failure = ""  # the one that was told last
 
     def __enter__(self) -> Self:
         lock = note_file(self._places.state_dir, self._options.group).with_suffix(".lock")
@@ -168,10 +170,14 @@ class LiveGroup:
             self._move(f"{self._options.topic} has {count} partitions, {self._note.partitions} of them are read")
             return
         job = job_of(self._places.flink_rest, self._options.group)
-        if job is not None and _MISSED in (root_cause(self._places.flink_rest, job) or ""):
+        failure = None if job is None else failure_of(self._places.flink_rest, job)
+        if failure is not None and _MISSED in failure.error:
             self._say(f"job {self._note.job} cannot read on: retention took what comes next")
             self._job().cancel()
             self._resume(self._newest(self._note), self._note)
+        elif failure is not None and failure.times >= MANY and str(failure) != self._failure:
+            self._failure = str(failure)
+            self._say(f"job {self._note.job} fails again and again {failure}; {REMEDY}")
 
     def _move(self, why: str) -> None:
         self._say(f"{why}: stopping job {self._note.job} with a savepoint, to go on with a new source")

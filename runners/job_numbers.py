@@ -74,7 +74,7 @@ def _of_job(rest: str, job: FlinkJob) -> dict[str, Any]:
     told: dict[str, Any] = {"job_id": job.job_id, "state": job.state, "age_s": (job.now_ms - job.start_ms) / MS_PER_S}
     if job.starting:
         return told
-    told |= {"checkpoints": flink_rest.checkpoints_of(rest, job), "cause": flink_rest.root_cause(rest, job)}
+    told |= {"checkpoints": flink_rest.checkpoints_of(rest, job), "failure": flink_rest.failure_of(rest, job)}
     if not job.ended:
         told |= {"restarts": flink_rest.restarts_of(rest, job), "watermark_ms": flink_rest.watermark_ms(rest, job)}
     return told

@@ -32,6 +32,7 @@ from tests.simulated import Simulated, identity_texts, sorted_texts
 from tests.testing import Written
 from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, STATS
 from transforms.decode import BEACON_HEADER
+from transforms.headers import headers_of
 from transforms.topics import TopicNames
 
 HOUR_US = 3_600_000_000
@@ -114,7 +115,7 @@ def records(servers: str, topic: str) -> list[Message]:
 
 
 def is_beacon(message: Message) -> bool:
-    return any(key == BEACON_HEADER for key, _ in message.headers() or ())
+    return message.value() is None and any(key == BEACON_HEADER for key, _ in headers_of(message))
 
 
 def places_in_log(servers: str, topic: str) -> Places:
