@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -71,16 +71,18 @@ def test_live_and_status_name_the_record_and_the_step_and_nothing_is_lost(
         failure = None if job is None else failure_of(stack.flink_rest, job)
         return 0 if failure is None else failure.times
 
-    with following(stack, options, told):
-        with failing_at(local_stack, record):
+    with ExitStack() as fault:
+        fault.enter_context(failing_at(local_stack, record))
+        with following(stack, options, told):
             live.wait_until(lambda: times() >= 4, TIMEOUT_S, "the job does not fail", 1.0)
             live.wait_until(lambda: error in told.read_text(), 60, f"live does not tell: {told.read_text()}", 1.0)
             words = f"status --topic {raw} --group {options.group} --prefix {options.outputs.topic_prefix} --state-dir"
             shown = CliRunner().invoke(app, [*words.split(), str(stack.state_dir)])
             assert shown.exit_code == 1
             assert error in shown.output, shown.output
-            assert "CheckEvents" in shown.output
-        live.wait_settled(stack, options, len(sent.places), sent.newest_us + live.HOUR_US, TIMEOUT_S)
+            assert "in CheckEvents/Check" in shown.output
+            fault.close()
+            live.wait_settled(stack, options, len(sent.places), sent.newest_us + live.HOUR_US, TIMEOUT_S)
     (line,) = [line for line in told.read_text().splitlines() if "again and again" in line]
     print(line)
     assert "in CheckEvents/Check" in line
