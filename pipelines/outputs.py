@@ -6,6 +6,7 @@ from pipelines.market_data import MarketData
 from transforms import datasets, files, topics
 from transforms.brokers import Brokers
 from transforms.files import WriteFiles
+from transforms.fitting import smaller
 from transforms.topics import PublishRecords, TopicNames
 
 
@@ -33,4 +34,4 @@ def write(market: MarketData, outputs: Outputs, grace_us: int) -> None:
         _ = market.bars | "PublishBars" >> PublishRecords(broker, names, topics.bars)
         _ = market.stats | "PublishStats" >> PublishRecords(broker, names, topics.stats)
         _ = market.late | "PublishLate" >> PublishRecords(broker, names, topics.late_events)
-        _ = market.rejects | "PublishRejects" >> PublishRecords(broker, names, topics.rejects)
+        _ = market.rejects | "PublishRejects" >> PublishRecords(broker, names, topics.rejects, smaller)

@@ -32,7 +32,7 @@ _KEY: Final = BEACON_HEADER.encode()  # a topic that is compacted takes nothing 
 _EVERY_S: Final = 0.3  # asking for the newest log time makes the broker read: ten times a second took 0.4 of a core
 _BEHIND_MS: Final = 300  # a partition this far behind the newest one gets a beacon
 _SILENT_S: Final = 1.0  # without anything new on the topic
-_MS_DIGITS: Final = 13  # of a log time since 2001; beacons of before say 1
+_MS_DIGITS: Final = 13  # of a log time from 2001 to 2286; beacons of before say 1
 MAX_AHEAD_MS: Final = 5_000
 """What clocks of machines may differ by; as runners/topics.toml has it, the broker refuses more than that."""
 
@@ -173,7 +173,7 @@ class Beacons:
         """What the writer of the topic's newest record had heard, if it is a beacon of today's form."""
         headers = self._log.newest_headers(newest_ms)
         said = next((value for key, value in headers if key == BEACON_HEADER), None) or b""
-        return int(said) if said.isdigit() and len(said) >= _MS_DIGITS else None
+        return int(said) if said.isdigit() and len(said) == _MS_DIGITS else None
 
     def _run(self) -> None:
         while not self._stop.wait(_EVERY_S):

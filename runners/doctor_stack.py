@@ -12,7 +12,7 @@ from runners import flink_rest
 from runners.beacons import MAX_AHEAD_MS
 from runners.broker_version import VersionError, broker_version
 from runners.doctor import Check
-from runners.flink_rest import Checkpoints, FlinkError, FlinkJob
+from runners.flink_rest import Checkpoints, Failure, FlinkError, FlinkJob
 from runners.job_numbers import OFFSETS_TOPIC, partition_numbers
 from runners.log import LogError, list_offsets
 from runners.stack import Endpoints, LocalStack
@@ -168,7 +168,7 @@ def flink_checks(rest: str, group: str) -> list[Check]:
         if job.ended or job.starting:
             return [slots, job_verdict(job, None)]
         checkpoints = flink_rest.checkpoints_of(rest, job)
-        return [slots, job_verdict(job, flink_rest.root_cause(rest, job)), checkpoint_verdict(job, checkpoints)]
+        return [slots, job_verdict(job, flink_rest.failure_of(rest, job)), checkpoint_verdict(job, checkpoints)]
     except FlinkError as error:
         return [Check("flink", "failed", str(error), "see the JobManager's log; `horizon stack status`")]
 
@@ -184,14 +184,14 @@ def slots_verdict(overview: dict[str, Any]) -> Check:
     return Check("flink", "ok", said)
 
 
-def job_verdict(job: FlinkJob, cause: str | None) -> Check:
+def job_verdict(job: FlinkJob, failure: Failure | None) -> Check:
     """What a job's state means; one that was stopped or cancelled is fine."""
     said = f"{job.name} is {job.state}"
     if job.state in ("RUNNING", "FINISHED", "CANCELED"):
         return Check("job", "ok", said)
     if job.starting:
         return Check("job", "warning", said, "it has only just been submitted: ask again")
-    because = f": {cause}" if cause else ""
+    because = f": {failure}" if failure else ""
     return Check("job", "failed", f"{said}{because}", "see the logs of the JobManager and the workers")
 
 

@@ -4,8 +4,9 @@ import json
 import re
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
+from itertools import takewhile
 from typing import Any, Final
 
 from schemas.units import MS_PER_S
@@ -13,6 +14,13 @@ from schemas.units import MS_PER_S
 STARTING: Final = ("INITIALIZING", "CREATED")
 ENDED: Final = ("FAILED", "CANCELED", "FINISHED")  # states that a job does not leave
 _TIMEOUT_S: Final = 10.0
+_REMEMBERED: Final = 16  # failures; Flink's own limit
+# the line of a Python traceback that Beam has added the step to, and ours the record
+_OF_WORKER: Final = re.compile(
+    r"^(?:[\w.]*RecordError: )?(?P<error>[\w.]+(?:: .*?)?)(?: \[(?P<record>(?:at|from) [^\]]*)\])?"
+    r" \[while running '(?P<step>.+?)(?:-ptransform-\d+)?'\]$",
+    re.MULTILINE,
+)
 _OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the cluster is never behind a proxy
 
 
@@ -61,6 +69,21 @@ class Checkpoints:
     last_s: float = 0.0  # from trigger to the last acknowledgement
     failed_at_ms: int | None = None  # when the newest failed that had begun; None: none has
     failure: str | None = None  # and why
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job was started anew, or ended; `at_ms` in milliseconds since the Unix epoch, by the JobManager's clock."""
+
+    at_ms: int
+    error: str  # its first telling line
+    step: str | None = None  # of our graph
+    record: str | None = None  # where: "at TOPIC/PARTITION/OFFSET", or as transforms/named_failure.py has it
+    times: int = 1  # that it came in succession, of the few failures that Flink remembers
+
+    def __str__(self) -> str:
+        where = " ".join(part for part in (self.step and f"in {self.step}", self.record) if part)
+        return f"{where}: {self.error}" if where else self.error
 
 
 def ask(flink_rest: str, path: str, method: str = "GET", body: dict[str, Any] | None = None) -> Any:
@@ -124,9 +147,26 @@ def restarts_of(flink_rest: str, job: FlinkJob) -> int | None:
     return int(values[0]["value"]) if values else None
 
 
-def root_cause(flink_rest: str, job: FlinkJob) -> str | None:
-    """The newest failure of the job, its first telling line."""
-    told = ask(flink_rest, f"/jobs/{job.job_id}/exceptions?maxExceptions=1")
-    lines = str(told.get("root-exception") or "").splitlines()
+def failure_of(flink_rest: str, job: FlinkJob) -> Failure | None:
+    """The job's newest failure; None when it never failed."""
+    told = ask(flink_rest, f"/jobs/{job.job_id}/exceptions?maxExceptions={_REMEMBERED}")
+    entries = told["exceptionHistory"]["entries"]  # newest first
+    if not entries:
+        return None
+    known = [failure_in(str(entry["stacktrace"]), int(entry["timestamp"])) for entry in entries]
+    alike = takewhile(lambda one: (one.step, one.record) == (known[0].step, known[0].record), known)
+    return replace(known[0], times=sum(1 for _ in alike))
+
+
+def failure_in(stack_trace: str, at_ms: int) -> Failure:
+    """What a stack trace of Flink's tells.
+
+    >>> failure_in("java.lang.Exception: x\\nRecordError: ValueError: y [at t/0/7] [while running 'A/B']", 1).step
+    'A/B'
+    """
+    found = list(_OF_WORKER.finditer(stack_trace))
+    if found:  # the last is what the worker raised in the end
+        return Failure(at_ms, found[-1]["error"].strip(), found[-1]["step"], found[-1]["record"])
+    lines = stack_trace.splitlines() or ["unknown"]
     causes = [line for line in lines if line.startswith("Caused by:")]
-    return (causes[-1].removeprefix("Caused by:").strip() if causes else lines[0]) if lines else None
+    return Failure(at_ms, causes[-1].removeprefix("Caused by:").strip() if causes else lines[0])

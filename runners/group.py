@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from runners.flink_rest import ENDED, FlinkError, UnknownJobError, job_of, root_cause, watermark_ms
+from runners.flink_rest import ENDED, FlinkError, UnknownJobError, failure_of, job_of, watermark_ms
 from runners.live import LiveError, LiveJob, LiveOptions, submitted_s
 from runners.log import Log, SilentLogError
 from runners.next_job import NextJob
@@ -36,6 +36,7 @@ from runners.resume import (
 from runners.run_note import note_reach
 from runners.stack import Endpoints
 from runners.stack.flink import path_of
+from runners.status import MANY, REMEDY
 from schemas.units import US_PER_MS
 
 Say = Callable[[str], None]
@@ -65,6 +66,7 @@ class LiveGroup:
         self._tries: list[float] = []
         self._silent_since: float | None = None
         self._look_at_log = 0.0
+        self._failure = ""  # the one that was told last
 
     def __enter__(self) -> Self:
         lock = note_file(self._places.state_dir, self._options.group).with_suffix(".lock")
@@ -203,10 +205,14 @@ class LiveGroup:
             self._move(f"{self._options.topic} has {count} partitions, {self._note.partitions} of them are read")
             return
         job = job_of(self._places.flink_rest, self._options.group)
-        if job is not None and _MISSED in (root_cause(self._places.flink_rest, job) or ""):
+        failure = None if job is None else failure_of(self._places.flink_rest, job)
+        if failure is not None and _MISSED in failure.error:
             self._say(f"job {self._note.job} cannot read on: retention took what comes next")
             self._job().cancel()
             self._begin(self._next.from_newest(self._note))
+        elif failure is not None and failure.times >= MANY and str(failure) != self._failure:
+            self._failure = str(failure)
+            self._say(f"job {self._note.job} fails again and again {failure}; {REMEDY}")
 
     def _move(self, why: str) -> None:
         self._say(f"{why}: stopping job {self._note.job} with a savepoint, to go on with a new source")

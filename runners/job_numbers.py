@@ -19,7 +19,7 @@ from runners.peek import PeekError, peek
 from runners.resume import read_note
 from runners.status import JobNumbers, PartitionNumbers
 from runners.watch import Counts, Watch
-from schemas.units import MS_PER_S
+from schemas.units import LOG_TIME_FROM_US, LOG_TIME_UNTIL_US, MS_PER_S, US_PER_MS
 from transforms.brokers import Brokers, client_settings
 from transforms.topics import TopicNames
 
@@ -80,7 +80,7 @@ def _of_job(rest: str, job: FlinkJob) -> dict[str, Any]:
     told: dict[str, Any] = {"job_id": job.job_id, "state": job.state, "age_s": (job.now_ms - job.start_ms) / MS_PER_S}
     if job.starting:
         return told
-    told |= {"checkpoints": flink_rest.checkpoints_of(rest, job), "cause": flink_rest.root_cause(rest, job)}
+    told |= {"checkpoints": flink_rest.checkpoints_of(rest, job), "failure": flink_rest.failure_of(rest, job)}
     if not job.ended:
         told |= {"restarts": flink_rest.restarts_of(rest, job), "watermark_ms": flink_rest.watermark_ms(rest, job)}
     return told
@@ -95,11 +95,11 @@ def _per_second(counts: Counts) -> dict[str, float]:
 def partition_numbers(bootstrap_servers: Brokers, topic: str, group: str) -> tuple[PartitionNumbers, ...]:
     """Where each partition of the topic stands, and where the group does. LogError without topic or broker."""
     log = Log(bootstrap_servers, topic)
-    first, newest = log.earliest(), log.newest_ms()
+    first, newest = log.earliest(), newest_ms(log)
     committed = committed_offsets(bootstrap_servers, topic, group, list(first))
     end = log.latest()  # last, so that no commit is ahead of it
     open_ = {p: offset for p, offset in committed.items() if first[p] <= offset < end[p]}
-    positions = log.log_times_ms(open_)
+    positions = {p: ms for p, ms in log.log_times_ms(open_).items() if _is_time(ms)}
     return tuple(
         PartitionNumbers(
             partition=partition,
@@ -111,6 +111,25 @@ def partition_numbers(bootstrap_servers: Brokers, topic: str, group: str) -> tup
         )
         for partition in sorted(first)
     )
+
+
+def newest_ms(log: Log) -> dict[int, int]:
+    """The newest log time in each partition, ms; -1 where there is none.
+
+    Where a log time in a wrong unit hides it, that of the partition's last record stands for it, if that has one.
+    """
+    found = log.newest_ms()
+    hidden = [p for p, ms in found.items() if ms >= 0 and not _is_time(ms)]
+    if not hidden:
+        return found
+    ends = log.latest()
+    last = log.log_times_ms({partition: ends[partition] - 1 for partition in hidden})
+    return found | dict.fromkeys(hidden, -1) | {p: ms for p, ms in last.items() if _is_time(ms)}
+
+
+def _is_time(log_time_ms: int) -> bool:
+    """Whether it counts for a clock, as transforms/log_clock.py has it."""
+    return LOG_TIME_FROM_US <= log_time_ms * US_PER_MS < LOG_TIME_UNTIL_US
 
 
 def committed_offsets(bootstrap_servers: Brokers, topic: str, group: str, partitions: list[int]) -> dict[int, int]:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -13,6 +13,7 @@ from runners.bounds import Bound, check_offsets, check_order, in_ms
 from schemas.units import LOG_TIME_FROM_US, LOG_TIME_UNTIL_US, US_PER_MS
 from transforms.batches import Header
 from transforms.brokers import Brokers, client_settings
+from transforms.headers import headers_of
 from transforms.log_clock import NOTHING
 from transforms.read_offsets import Manifest, Stretch
 from transforms.time_index import TimeIndex
@@ -124,7 +125,7 @@ class Log:
         try:
             consumer.assign([TopicPartition(self.topic, *places[0])])
             message = consumer.poll(_RECORD_S)
-            return [] if message is None or message.error() else cast(list[Header], message.headers() or [])
+            return [] if message is None or message.error() else headers_of(message)
         finally:
             consumer.close()
 

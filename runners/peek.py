@@ -12,7 +12,9 @@ from google.protobuf.message import DecodeError
 from schemas.avro import UnknownSchemaError, decode
 from schemas.event import SIDES
 from schemas.market_data_pb2 import MarketDataEvent
+from schemas.units import US_PER_MS
 from transforms.brokers import Brokers, client_settings
+from transforms.headers import headers_of
 
 BEACON_HEADER: Final = "horizon-beacon"
 
@@ -35,7 +37,7 @@ class Peeked:
     topic: str
     partition: int
     offset: int
-    log_time: datetime
+    log_time: datetime | int  # microseconds since the Unix epoch where that is no time of our era
     key: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
     kind: Kind
@@ -185,14 +187,13 @@ def _log_order(message: Message) -> tuple[int, int, int]:
 
 
 def _peeked(message: Message) -> Peeked:
-    headers: tuple[tuple[str, bytes | None], ...] = tuple(message.headers() or ())  # type: ignore[arg-type]
+    headers = tuple(headers_of(message))
     kind, row = describe(message.value(), dict(headers))
-    time_ms = message.timestamp()[1]
     return Peeked(
         topic=message.topic() or "",
         partition=message.partition() or 0,
         offset=message.offset() or 0,
-        log_time=_EPOCH + timedelta(milliseconds=time_ms),
+        log_time=_time_or_number(message.timestamp()[1] * US_PER_MS),
         key=message.key(),
         headers=headers,
         kind=kind,

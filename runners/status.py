@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from runners.flink_rest import STARTING, Checkpoints
+from runners.flink_rest import STARTING, Checkpoints, Failure
 from runners.gaps import Gap
 from schemas.units import MS_PER_S
 
@@ -12,6 +12,9 @@ Level = Literal["ok", "warning", "failed"]
 
 STUCK_S: Final = 30.0  # the job's clock is read up to 10 s late and moves with the records; more behind is not normal
 _CHECKPOINTS_MISSED: Final = 5  # intervals without one
+MANY: Final = 3  # equal failures in succession, after which a job does not get over them by itself
+REMEDY: Final = "nothing behind that comes out until the code takes it; the worker's log has the whole error"
+_RECENT_S: Final = 120.0  # seconds
 _SHOWN: Final = 6  # partitions named in one line
 
 
@@ -48,7 +51,7 @@ class JobNumbers:
     state: str | None = None
     age_s: float = 0.0
     restarts: int | None = None
-    cause: str | None = None  # of the newest failure
+    failure: Failure | None = None  # the newest
     watermark_ms: int | None = None  # None: not known; negative: none yet
     partitions: Sequence[PartitionNumbers] = ()
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
@@ -97,7 +100,7 @@ def diagnose(numbers: JobNumbers) -> list[Finding]:
         return [Finding("warning", f"job {numbers.job_id} is starting, nothing comes out yet", "ask again")]
     if numbers.state != "RUNNING":
         return [_not_running(numbers)]
-    return [*_clock(numbers), *checkpoint_findings(numbers), *_missed(numbers)]
+    return [*_repeated(numbers), *_clock(numbers), *checkpoint_findings(numbers), *_missed(numbers), *_dated(numbers)]
 
 
 def holding_back(numbers: JobNumbers) -> list[PartitionNumbers]:
@@ -117,24 +120,36 @@ def holding_back(numbers: JobNumbers) -> list[PartitionNumbers]:
 
 
 def _not_running(numbers: JobNumbers) -> Finding:
-    cause = f": {numbers.cause}" if numbers.cause else ""
-    restarts = "" if numbers.restarts is None else f" after {numbers.restarts} restarts"
-    said = f"job {numbers.job_id} is {numbers.state}{restarts}, nothing comes out{cause}"
+    cause = f": {numbers.failure}" if numbers.failure else ""
+    after = "" if numbers.restarts is None else f" after {numbers.restarts} restarts"
+    said = f"job {numbers.job_id} is {numbers.state}{after}, nothing comes out{cause}"
     return Finding("failed", said, "see the logs of the JobManager and the workers; Flink's page shows the exceptions")
 
 
+def _repeated(numbers: JobNumbers) -> list[Finding]:
+    failure = numbers.failure
+    if failure is None or failure.times < MANY or failure.at_ms < numbers.now_ms - _RECENT_S * MS_PER_S:
+        return []
+    said = f"restarted {numbers.restarts or failure.times} times, the last {failure.times} of them {failure}"
+    return [Finding("failed", said, REMEDY)]
+
+
+def _dated(numbers: JobNumbers) -> list[Finding]:
+    count = numbers.reasons.get("log_time_implausible", 0)
+    said = f"{count} of the newest rejects have a log time that is none: seconds or microseconds for milliseconds?"
+    return [Finding("warning", said, "mend the producer, for retention too goes by it")] if count else []
+
+
 def _missed(numbers: JobNumbers) -> list[Finding]:
-    said = "; ".join(f"{gap}, taken by {gap.why}" for gap in numbers.gaps)
-    return [Finding("warning", f"never read: {said}", "bars and files around it lack it for good")] if said else []
+    said = "never read: " + "; ".join(f"{gap}, taken by {gap.why}" for gap in numbers.gaps)
+    return [Finding("warning", said, "bars and files around it lack it for good")] if numbers.gaps else []
 
 
 def _clock(numbers: JobNumbers) -> list[Finding]:
     """Why bars and files do not come, or come late."""
     if numbers.newest_ms < 0:
         return [Finding("warning", f"topic {numbers.topic} holds no record", "publish: `horizon simulate`")]
-    behind_s = numbers.clock_behind_s
-    waits = behind_s is None or behind_s > STUCK_S  # not known, or none yet: the partitions tell
-    if not waits:
+    if (behind_s := numbers.clock_behind_s) is not None and behind_s <= STUCK_S:  # None: the partitions tell
         return []
     how_far = "has not started" if behind_s is None else f"is {behind_s:,.0f} s behind the newest log time"
     held = holding_back(numbers)
@@ -172,15 +187,15 @@ def checkpoint_findings(numbers: JobNumbers) -> list[Finding]:
     # an old failure is over when a checkpoint was completed since; one of just now may be every other one
     over_ms = min(known.last_at_ms or 0, numbers.now_ms - round(allowed_s * MS_PER_S))
     if known.failed_at_ms is not None and known.failed_at_ms >= over_ms:
-        cause = f": {known.failure}" if known.failure else ""
-        found.append(Finding("warning", f"{known.failed} checkpoints failed{cause}", remedy))
+        said = f"{known.failed} checkpoints failed" + (f": {known.failure}" if known.failure else "")
+        found.append(Finding("warning", said, remedy))
     return found
 
 
 def _named(partitions: Sequence[PartitionNumbers]) -> str:
     names = ", ".join(str(one.partition) for one in partitions[:_SHOWN])
     more = f" and {len(partitions) - _SHOWN} more" if len(partitions) > _SHOWN else ""
-    return f"partition {names}" if len(partitions) == 1 else f"partitions {names}{more}"
+    return f"partition{'' if len(partitions) == 1 else 's'} {names}{more}"
 
 
 def _are(partitions: Sequence[PartitionNumbers]) -> str:

@@ -8,14 +8,17 @@ import pyarrow as pa
 
 from schemas import avro
 from schemas.reject import REASONS
+from schemas.units import LOG_TIME_UNTIL_US, US_PER_HOUR, US_PER_S
 from tests.oracle import Place, utc
-from tests.testing import Recorded, raw_batch
-from transforms import topics
+from tests.testing import Recorded, place_of, raw_batch
+from transforms import files, topics
 from transforms.batches import EventBatch
 from transforms.check import check
+from transforms.datasets import EVENTS, REJECTS
 from transforms.decode import BEACON_HEADER, decode
 from transforms.event_rows import event_table
 from transforms.faults import Limits
+from transforms.fitting import MAX_REJECT_BYTES, _sizes
 from transforms.late import late_rows
 from transforms.topics import TopicNames
 
@@ -82,7 +85,9 @@ def assert_rejects_as_sent(records: Sequence[Recorded], rejects: dict[Place, Row
         record = sent[place]
         assert (row["key"], row["value"]) == (record.key, record.value)
         assert [(header["key"], header["value"]) for header in row["headers"]] == list(record.headers)
-        assert row["log_time"] == utc(record.log_time_us)
+        is_dated = 0 <= record.log_time_us < LOG_TIME_UNTIL_US
+        assert row["log_time"] == utc(record.log_time_us if is_dated else 0)
+        assert is_dated or f"log_time_us={record.log_time_us} " in row["detail"]
         assert row["reason"] in REASONS
         assert len(row["detail"]) <= 200
 
@@ -100,11 +105,28 @@ def assert_neighbours_unharmed(
             assert rejects_by_place(refused) == {record.place: rejects[record.place]}
 
 
+def assert_fitting(sent: Row, row: Row) -> None:
+    """A reject as its topic has it: whole, or with a detail that names the parts that are in the files alone."""
+    detail, parts = sent["detail"], list[str]()
+    while detail != row["detail"]:
+        said, _, detail = detail.partition(" in the files alone; ")
+        parts.append(said.partition(" ")[0])
+    left_out = {part: [] if part == "headers" else None for part in parts}
+    assert sent == row | left_out | {"detail": sent["detail"]}
+    assert bool(parts) == (sum(_sizes(row).values()) > MAX_REJECT_BYTES)
+
+
 def assert_outputs_take(good: EventBatch | None, refused: Sequence[pa.RecordBatch]) -> None:
     """Topics and files take what decode and check let through, and give it back."""
     for batch in refused:
         _, messages = topics.rejects(batch, NAMES, lambda _: 12)
-        assert [avro.decode(message[0])[1] for message in messages] == batch.to_pylist()
+        assert max(len(message[0]) for message in messages) < MAX_REJECT_BYTES + 5_000
+        for (message, *_), row in zip(messages, batch.to_pylist(), strict=True):
+            assert_fitting(avro.decode(message)[1], row)
+        pieces = list(files.reject_pieces(batch, REJECTS))
+        assert all(REJECTS.path(*key) for key, _ in pieces)
+        whole = REJECTS.merged([REJECTS.table([piece[8:]]) for _, piece in pieces])
+        assert whole.to_pylist() == sorted(batch.to_pylist(), key=place_of)
     if good is None:
         return
     again = EventBatch.from_bytes(good.to_bytes())
@@ -115,3 +137,7 @@ def assert_outputs_take(good: EventBatch | None, refused: Sequence[pa.RecordBatc
     np.testing.assert_equal(decoded, late.to_pylist())  # NaN equals NaN
     assert len(topics.unique_events(((0, 0), good), NAMES, lambda _: 12)[1]) == len(good)
     assert len(event_table([(good, np.arange(len(good)))])) == len(good)
+    for time_us in good.rows["event_time_us"].tolist():
+        end_s = time_us // US_PER_HOUR * 3_600 + 3_600  # of the largest window that an event is in
+        assert utc(end_s * US_PER_S)
+        assert EVENTS.path(end_s, 0)

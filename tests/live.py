@@ -35,6 +35,7 @@ from transforms.brokers import Brokers, client_settings
 from transforms.datasets import BARS, EVENTS, LATE_EVENTS, REJECTS, STATS
 from transforms.decode import BEACON_HEADER
 from transforms.event_messages import version_of
+from transforms.headers import headers_of
 from transforms.topics import TopicNames
 
 HOUR_US = 3_600_000_000
@@ -117,7 +118,7 @@ def records(servers: Brokers, topic: str) -> list[Message]:
 
 
 def is_beacon(message: Message) -> bool:
-    return any(key == BEACON_HEADER for key, _ in message.headers() or ())
+    return message.value() is None and any(key == BEACON_HEADER for key, _ in headers_of(message))
 
 
 def places_in_log(servers: Brokers, topic: str) -> Places:

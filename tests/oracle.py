@@ -115,7 +115,7 @@ def clock_of(log_times_us: Mapping[Place, int]) -> dict[Place, int]:
     newest: dict[int, int] = {}
     clocks = {}
     for (partition, offset), time_us in sorted(log_times_us.items()):
-        if datetime(2009, 1, 1, tzinfo=UTC).timestamp() <= time_us / 1_000_000 < 253_402_300_800:  # a year of 4 digits
+        if datetime(2009, 1, 1, tzinfo=UTC).timestamp() <= time_us / 1_000_000 < 253_370_764_800:  # 9999
             newest[partition] = max(newest.get(partition, time_us), time_us)
         clocks[partition, offset] = newest.get(partition, time_us)
     return clocks

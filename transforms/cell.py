@@ -17,7 +17,6 @@ from apache_beam.transforms.userstate import (
     ReadModifyWriteRuntimeState,
     RuntimeTimer,
     TimerSpec,
-    on_timer,
 )
 from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.timestamp import Timestamp
@@ -29,6 +28,7 @@ from transforms.cell_state import CellState, Mark
 from transforms.cell_work import CellWork
 from transforms.late import late_rows
 from transforms.metrics import count
+from transforms.named_failure import names_record, on_timer
 from transforms.window_state import next_revision_us
 
 
@@ -44,6 +44,7 @@ class _FoldCell(beam.DoFn):
     def setup(self) -> None:
         self._work = CellWork(self._config.grace_us, self._files_root)
 
+    @names_record
     def process(
         self,
         element: tuple[CellKey, EventBatch],

@@ -14,9 +14,11 @@ from transforms import dedup
 from transforms.batches import EventBatch, RawBatch
 from transforms.decode import DecodedBatch
 from transforms.exact import hash_columns
+from transforms.fault_points import record_fault_point
 from transforms.faults import Codes, Faults, Limits, find_faults
 from transforms.identity import identities, order_sequence
 from transforms.metrics import count
+from transforms.named_failure import names_record_alone
 from transforms.rejects import reject_rows
 from transforms.rows import EVENT_ROW, Instrument
 
@@ -24,6 +26,7 @@ from transforms.rows import EVENT_ROW, Instrument
 def check(decoded: DecodedBatch, limits: Limits) -> tuple[EventBatch | None, pa.RecordBatch | None]:
     """Checked events, and REJECT records for the others."""
     fields, raw = decoded.fields, decoded.raw
+    record_fault_point("checked", raw)
     names, code = _names(fields)
     faults = find_faults(fields, raw, names, code, limits)
     if not faults:
@@ -33,7 +36,7 @@ def check(decoded: DecodedBatch, limits: Limits) -> tuple[EventBatch | None, pa.
     keep = np.flatnonzero(~bad)
     if not len(keep):
         return None, rejected
-    kept = DecodedBatch(raw.take(keep), fields.take(pa.array(keep)))
+    kept = decoded.take(keep)
     # named anew: a table with the refused names in it could not be packed, for they may hold tabs and line ends
     return _events(kept, *_names(kept.fields)), rejected
 
@@ -103,6 +106,7 @@ class _Check(beam.DoFn):
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
+    @names_record_alone
     def process(self, decoded: DecodedBatch) -> Iterator[Any]:
         good, bad = check(decoded, self._limits)
         if bad is not None:

@@ -17,6 +17,7 @@ from transforms.batches import RawBatch
 from transforms.binary import binary_ends
 from transforms.header_ids import IdHeaders, ids_of_headers, with_ids
 from transforms.metrics import count
+from transforms.named_failure import names_record_alone
 from transforms.rejects import reject_rows
 
 BEACON_HEADER: Final = "horizon-beacon"
@@ -32,6 +33,13 @@ class DecodedBatch:
 
     raw: RawBatch
     fields: pa.RecordBatch
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> "DecodedBatch":
+        """The same batch with only these rows, in this order."""
+        return DecodedBatch(self.raw.take(rows), self.fields.take(pa.array(rows)))
 
 
 def protobuf_fields(values: pa.BinaryArray) -> pa.RecordBatch:
@@ -114,6 +122,7 @@ class _Decode(beam.DoFn):
     def __init__(self, max_value_bytes: int, id_headers: IdHeaders) -> None:
         self._max_value_bytes, self._id_headers = max_value_bytes, id_headers
 
+    @names_record_alone
     def process(self, raw: RawBatch) -> Iterator[Any]:
         good, bad, beacons = decode(raw, self._max_value_bytes, self._id_headers)
         count("records_read", len(raw))

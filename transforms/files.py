@@ -21,7 +21,6 @@ from apache_beam.transforms.userstate import (
     ReadModifyWriteStateSpec,
     RuntimeTimer,
     TimerSpec,
-    on_timer,
 )
 from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.timestamp import Timestamp
@@ -29,6 +28,7 @@ from apache_beam.utils.timestamp import Timestamp
 from schemas.units import US_PER_S
 from transforms.binary import ipc_bytes
 from transforms.datasets import Dataset
+from transforms.named_failure import on_timer
 from transforms.parquet_file import FileKey, Writers
 
 Piece = tuple[FileKey, bytes]  # 8 bytes: log time when it may be written, in us; then rows

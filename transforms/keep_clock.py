@@ -11,6 +11,7 @@ from apache_beam.utils.shared import Shared
 
 from transforms.batches import RawBatch
 from transforms.log_clock import Carried, clocks
+from transforms.named_failure import names_record
 
 
 class Index(Protocol):
@@ -57,6 +58,7 @@ class _Keep(beam.DoFn):
     def setup(self) -> None:
         self._clock: LogClock = self._shared.acquire(lambda: LogClock(self._index))
 
+    @names_record
     def process(self, raw: RawBatch) -> list[RawBatch]:
         return [self._clock.keep(raw)] if len(raw) else []
 

@@ -13,6 +13,7 @@ from schemas.units import US_PER_S
 from transforms.batches import EventBatch
 from transforms.event_columns import event_columns
 from transforms.metrics import count
+from transforms.named_failure import names_record_alone
 
 
 def late_rows(batch: EventBatch, reason: LateReason) -> pa.RecordBatch:
@@ -37,6 +38,7 @@ class _Judge(beam.DoFn):
     def __init__(self, horizon_us: int) -> None:
         self._horizon_us = horizon_us
 
+    @names_record_alone
     def process(self, batch: EventBatch) -> Iterator[Any]:
         late = batch.rows["clock_us"] - batch.rows["event_time_us"] > self._horizon_us
         if late.any():

@@ -32,7 +32,7 @@ def in_us(log_time_ms: Ints) -> Ints:
 
 
 def plausible(log_time_us: Ints) -> npt.NDArray[np.bool_]:
-    """Which log times lie in the years 2009 to 9999."""
+    """Which log times lie in the years 2009 to 9998."""
     return (log_time_us >= LOG_TIME_FROM_US) & (log_time_us < LOG_TIME_UNTIL_US)
 
 

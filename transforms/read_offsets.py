@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import apache_beam as beam
 import numpy as np
@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from transforms.batches import Header, RawBatch
 from transforms.brokers import Brokers, client_settings
+from transforms.headers import headers_of
 from transforms.keep_clock import KeepClock
 from transforms.log_clock import in_us
 from transforms.time_index import TimeIndex
@@ -59,8 +60,8 @@ def batch_of(messages: list[Message]) -> RawBatch:
     """Messages of one topic, none of them an error, as a batch."""
     headers: dict[int, list[Header]] = {}
     for row, message in enumerate(messages):
-        if found := message.headers():
-            headers[row] = cast(list[Header], found)  # as the client gives them; it takes other forms too
+        if found := headers_of(message):
+            headers[row] = found
     return RawBatch(
         topic=messages[0].topic() or "",
         values=pa.array([message.value() for message in messages], pa.binary()),

@@ -36,7 +36,7 @@ def reject_rows(
     headers = [
         [{"key": key, "value": value} for key, value in refused.headers.get(row, [])] for row in range(len(refused))
     ]
-    # what no calendar has stops whoever reads it, and a file of the year 9999 would wait for ever
+    # what no calendar has stops whoever reads it
     dated = (refused.log_time_us >= 0) & (refused.log_time_us < LOG_TIME_UNTIL_US)
     for row in np.flatnonzero(~dated).tolist():
         details[row] = f"log_time_us={refused.log_time_us[row]} is kept as 0; {details[row]}"

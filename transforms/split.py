@@ -10,6 +10,7 @@ from transforms.batches import EventBatch
 from transforms.cell_config import CellKey
 from transforms.cell_fold import WINDOW_S
 from transforms.identity import shards_of
+from transforms.named_failure import names_record_alone
 
 
 def split_by_cell(batch: EventBatch, shards: int) -> Iterator[tuple[CellKey, EventBatch]]:
@@ -29,6 +30,7 @@ class _Split(beam.DoFn):
     def __init__(self, shards: int) -> None:
         self._shards = shards
 
+    @names_record_alone
     def process(self, batch: EventBatch) -> Iterator[tuple[CellKey, EventBatch]]:
         return split_by_cell(batch, self._shards)
 

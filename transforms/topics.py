@@ -1,6 +1,6 @@
 """Downstream topics: at least once, by an idempotent producer, acknowledged by all replicas before a bundle ends."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -18,15 +18,17 @@ from transforms.batches import EventBatch
 from transforms.brokers import Brokers, client_settings
 from transforms.cell_config import CellKey
 from transforms.event_messages import Headers, Message, event_messages
+from transforms.fitting import MAX_REJECT_BYTES, fitting
+from transforms.named_failure import names_record
 from transforms.windows import ShardRecords
 
 Outgoing = tuple[str, list[Message]] | tuple[str, list[Message], Headers]  # the topic, what goes there, headers of each
 Encode = Callable[[Any, "TopicNames", Callable[[str], int]], Outgoing]
+Smaller = Callable[[bytes], bytes]  # a value with less in it
 
 _FLUSH_S: Final = 60.0
 _FULL_S: Final = 0.1  # how long to wait at a time for room in the producer's queue
 _BY_KEY: Final = -1  # librdkafka's word for a partition that the key decides
-_MAX_REJECT_BYTES: Final = 2_000_000  # of value, key and headers; runners/topics.toml gives md.rejects twice the room
 INTERVAL_NAMES: Final = {1: "1s", 10: "10s", 60: "1m", 300: "5m", 3600: "1h"}
 
 
@@ -68,23 +70,7 @@ def late_events(late: pa.RecordBatch, names: TopicNames, partitions: Callable[[s
 
 def rejects(refused: pa.RecordBatch, names: TopicNames, partitions: Callable[[str], int]) -> Outgoing:
     """Rejects, keyed by their place in the log. What no topic would take is left out here and whole in the files."""
-    return names.rejects, _encoded(REJECT, refused, _place_key, _fitting)
-
-
-def _fitting(row: dict[str, Any]) -> dict[str, Any]:
-    """The row without its largest parts, as many as it takes; the detail says which."""
-    sizes = {"value": len(row["value"] or b""), "key": len(row["key"] or b""), "headers": _size(row["headers"])}
-    left_out: list[str] = []
-    while sum(sizes.values()) > _MAX_REJECT_BYTES:
-        largest = max(sizes, key=lambda name: sizes[name])
-        left_out.append(f"{largest} of {sizes.pop(largest)} bytes")
-        row = row | {largest: [] if largest == "headers" else None}
-    return row | {"detail": f"{', '.join(left_out)} in the files alone; {row['detail']}"} if left_out else row
-
-
-def _size(headers: Sequence[dict[str, Any]]) -> int:
-    """At least what Avro takes for them: a length before each name and value, and whether there is one."""
-    return sum(len(one["key"].encode()) + len(one["value"] or b"") + 11 for one in headers)
+    return names.rejects, _encoded(REJECT, refused, _place_key, fitting)
 
 
 def _encoded(
@@ -111,11 +97,13 @@ def _place_key(row: dict[str, Any]) -> str:
 
 
 class _Publish(beam.DoFn):
-    def __init__(self, bootstrap_servers: Brokers, names: TopicNames, encode: Encode) -> None:
-        self._bootstrap_servers, self._names, self._encode = bootstrap_servers, names, encode
+    def __init__(self, servers: Brokers, names: TopicNames, encode: Encode, smaller: Smaller | None = None) -> None:
+        self._bootstrap_servers, self._names, self._encode = servers, names, encode
+        self._smaller: Any = smaller
 
     def setup(self) -> None:
         self._errors: list[KafkaError] = []
+        self._too_large: list[tuple[str, Message]] = []
         self._partition_counts: dict[str, int] = {}
         self._producer = Producer(
             {
@@ -124,13 +112,14 @@ class _Publish(beam.DoFn):
                 "acks": "all",
                 "compression.type": "snappy",
                 "linger.ms": 20,  # only for large bundles: the end of each sends what is left
-                "message.max.bytes": 2 * _MAX_REJECT_BYTES,  # 1 MB by default: a larger reject would stop the stream
+                "message.max.bytes": 2 * MAX_REJECT_BYTES,  # 1 MB by default: a larger reject would stop the stream
                 "queue.buffering.max.messages": 1_000_000,
                 "delivery.report.only.error": True,
                 "on_delivery": self._delivered,
             }
         )
 
+    @names_record
     def process(self, element: Any) -> None:
         topic, messages, *headers = self._encode(element, self._names, self._partitions)
         produce = self._producer.produce  # a quarter cheaper than produce_batch, which takes dicts
@@ -144,18 +133,32 @@ class _Publish(beam.DoFn):
                 self._produce_when_there_is_room(produce, topic, message)
 
     def finish_bundle(self) -> None:
+        self._flush()
+        while self._too_large:
+            self._send_alone(*self._too_large.pop())
+
+    def teardown(self) -> None:
+        self._producer.flush(1.0)
+
+    def _flush(self) -> None:
         left = self._producer.flush(_FLUSH_S)
         if self._errors:
             raise KafkaException(self._errors[0])
         if left:
             raise TimeoutError(f"{left} records were not acknowledged within {_FLUSH_S:.0f} s; check the brokers")
 
-    def teardown(self) -> None:
-        self._producer.flush(1.0)
+    def _send_alone(self, topic: str, message: Message) -> None:
+        """A broker refuses a whole batch for its size; what is too large alone too goes with less and less in it."""
+        others, self._too_large = self._too_large, []
+        self._producer.produce(topic, *message)
+        self._flush()
+        self._too_large = [*others, *((topic, (self._smaller(value), *rest)) for _, (value, *rest) in self._too_large)]
 
-    def _delivered(self, error: KafkaError | None, message: Any) -> None:
-        if error is not None:
-            self._errors.append(KafkaError(error.code(), f"topic {message.topic()}: {error.str()}"))
+    def _delivered(self, error: KafkaError | None, sent: Any) -> None:
+        if error is not None and self._smaller and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            self._too_large.append((sent.topic(), (sent.value(), sent.key(), _BY_KEY)))
+        elif error is not None:
+            self._errors.append(KafkaError(error.code(), f"topic {sent.topic()}: {error.str()}"))
 
     def _produce_when_there_is_room(self, produce: Callable[..., None], topic: str, message: Message) -> None:
         """The queue is full: let it drain until it takes the message."""
@@ -182,13 +185,14 @@ class PublishRecords(beam.PTransform):
     In:     whatever `encode` turns into messages.
     Out:    nothing.
     Errors: KafkaException, TimeoutError: the bundle fails and is tried again, so records may come twice, with the
-            same key and content, and in any order: of a key the highest version counts (schemas/newest.py).
+            same key and content, and in any order: of a key the highest version counts (schemas/newest.py). What is
+            too large for the topic is made `smaller`.
     Source: docs/specs/market_data.md, step 8.
     """
 
-    def __init__(self, bootstrap_servers: Brokers, names: TopicNames, encode: Encode) -> None:
+    def __init__(self, servers: Brokers, names: TopicNames, encode: Encode, smaller: Smaller | None = None) -> None:
         super().__init__()
-        self._bootstrap_servers, self._names, self._encode = bootstrap_servers, names, encode
+        self._publish = _Publish(servers, names, encode, smaller)
 
     def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[None]:
-        return rows | "Publish" >> beam.ParDo(_Publish(self._bootstrap_servers, self._names, self._encode))
+        return rows | "Publish" >> beam.ParDo(self._publish)

@@ -21,13 +21,13 @@ from apache_beam.transforms.userstate import (
     ReadModifyWriteStateSpec,
     RuntimeTimer,
     TimerSpec,
-    on_timer,
 )
 from apache_beam.typehints.decorators import no_annotations
 from apache_beam.utils.timestamp import Timestamp
 
 from transforms.binary import ArrowBatchCoder
 from transforms.datasets import BARS, STATS
+from transforms.named_failure import on_timer
 from transforms.parquet_file import FileKey, Writers
 from transforms.roll_up import is_stat
 from transforms.window_kinds import FILE_S, Gone, Kind, Minutes, Windowing, counted, start_s_of

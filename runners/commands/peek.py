@@ -109,8 +109,8 @@ def _hex(text: str) -> str:
     return text if len(text) <= _HEX_SHOWN else f"{text[:_HEX_SHOWN]}... ({len(text) // 2} bytes)"
 
 
-def _time(time: datetime) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S.%f").rstrip("0").rstrip(".")
+def _time(time: datetime | int) -> str:
+    return str(time) if isinstance(time, int) else time.strftime("%Y-%m-%d %H:%M:%S.%f").rstrip("0").rstrip(".")
 
 
 def _key(key: bytes | None) -> str:
@@ -127,7 +127,7 @@ def as_plain(record: Peeked) -> dict[str, Any]:
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
-        "log_time": record.log_time.isoformat(),
+        "log_time": plain_value(record.log_time),
         "key": None if record.key is None else _key(record.key),
         "headers": {name: None if value is None else _key(value) for name, value in record.headers},
         "kind": record.kind,

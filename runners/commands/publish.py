@@ -26,7 +26,7 @@ from runners.log import Log, LogError
 from runners.publish import Published, PublishError, publish_batches
 from runners.publish_capture import capture_batches
 from runners.rebase import Schedule, schedule
-from schemas.units import MS_PER_S, US_PER_HOUR, US_PER_S
+from schemas.units import LOG_TIME_UNTIL_US, MS_PER_S, US_PER_HOUR, US_PER_MS, US_PER_S
 from transforms.brokers import Brokers
 
 _BAD_ROWS_SHOWN = 20
@@ -114,9 +114,11 @@ def _read(files: list[Path], source: str) -> tuple[list[CapturedEvent], list[Bad
 def _warn_of_old_times(servers: Brokers, topic: str, first_us: int) -> None:
     """Lateness is by the clock of the partition: what is far behind what lies there already is late."""
     try:
-        newest_ms = max(Log(servers, topic).newest_ms().values(), default=-1)
+        known_ms = Log(servers, topic).newest_ms().values()
     except LogError:
         return  # publishing says it better
+    # one in a wrong unit dates nothing
+    newest_ms = max((ms for ms in known_ms if ms * US_PER_MS < LOG_TIME_UNTIL_US), default=-1)
     behind_s = newest_ms / MS_PER_S - first_us / US_PER_S
     if behind_s > _BEHIND_S:
         stderr.print(

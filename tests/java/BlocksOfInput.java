@@ -26,17 +26,21 @@ public final class BlocksOfInput {
     }
     DataOutputStream out = new DataOutputStream(new java.io.BufferedOutputStream(System.out));
     for (ConsumerRecord<byte[], byte[]> block : new Blocks().onConsume(new ConsumerRecords<>(polled))) {
-      if (block.key() != null || block.headers().iterator().hasNext()) {
-        throw new IllegalStateException("a block has a key or headers");
-      }
-      out.writeInt(block.partition());
-      out.writeLong(block.offset());
-      out.writeLong(block.timestamp());
-      out.writeInt(block.timestampType().id);
-      out.writeInt(block.value().length);
-      out.write(block.value());
+      write(out, block);
     }
     out.flush();
+  }
+
+  static void write(DataOutputStream out, ConsumerRecord<byte[], byte[]> block) throws IOException {
+    if (block.key() != null || block.headers().iterator().hasNext()) {
+      throw new IllegalStateException("a block has a key or headers");
+    }
+    out.writeInt(block.partition());
+    out.writeLong(block.offset());
+    out.writeLong(block.timestamp());
+    out.writeInt(block.timestampType().id);
+    out.writeInt(block.value().length);
+    out.write(block.value());
   }
 
   private static ConsumerRecord<byte[], byte[]> record(DataInputStream in) throws IOException {

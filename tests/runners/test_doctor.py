@@ -22,7 +22,7 @@ from runners.doctor_stack import (
     slots_verdict,
     topics_verdict,
 )
-from runners.flink_rest import Checkpoints, FlinkJob
+from runners.flink_rest import Checkpoints, Failure, FlinkJob
 from runners.topics import COMPACTED, Change, Plan, TopicSpec
 
 NOW_MS = 1_700_000_000_000
@@ -154,7 +154,7 @@ def test_flink_without_slots_fails_and_without_free_ones_warns() -> None:
 )
 def test_a_job_that_was_stopped_is_fine_and_one_that_restarts_is_not(state: str, level: str) -> None:
     job = FlinkJob("id", "horizon-live-1", state, 0, NOW_MS, ())
-    check = job_verdict(job, "x.Y: no")
+    check = job_verdict(job, Failure(1, "x.Y: no"))
     assert check.level == level
     assert ("x.Y: no" in check.said) == (level == "failed")
 

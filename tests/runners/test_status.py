@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from runners.__main__ import app
 from runners.commands.status import as_plain, lines
-from runners.flink_rest import Checkpoints
+from runners.flink_rest import Checkpoints, Failure, failure_in
 from runners.job_numbers import job_numbers
 from runners.live import running
 from runners.simulate import Market, MarketConfig
@@ -61,9 +61,9 @@ def test_nothing_is_said_of_a_healthy_job() -> None:
 
 def test_no_job_and_a_job_that_does_not_run_are_all_that_is_said() -> None:
     assert said(job_id=None, partitions=with_partition(3, **EMPTY)) == [("failed", "Flink knows of no job of group g")]
-    assert said(state="RESTARTING", restarts=4, cause="x.Y: no", partitions=with_partition(3, **EMPTY)) == [
-        ("failed", "job j is RESTARTING after 4 restarts, nothing comes out: x.Y: no")
-    ]
+    assert said(
+        state="RESTARTING", restarts=4, failure=Failure(1, "x.Y: no"), partitions=with_partition(3, **EMPTY)
+    ) == [("failed", "job j is RESTARTING after 4 restarts, nothing comes out: x.Y: no")]
     assert said(state="INITIALIZING") == [("warning", "job j is starting, nothing comes out yet")]
     assert said(state="FAILED", restarts=None)[0][1] == "job j is FAILED, nothing comes out"
 
@@ -203,3 +203,48 @@ def test_status_names_the_one_of_twelve_partitions_that_is_silent_without_beacon
         assert producer.flush(30) == 0
         live.wait_until(lambda: not any("never held" in one for one in findings()), 120, "still named", 1.0)
         live.wait_until(lambda: (job_numbers(asked).watermark_ms or -1) > 0, 120, "the clock does not start", 1.0)
+
+
+STEP = "DecodeEvents/Decode/ParDo(_Decode)"
+IN_PYTHON = f"""org.apache.flink.runtime.JobException: Recovery is suppressed
+Caused by: java.util.concurrent.ExecutionException: java.lang.RuntimeException: Error received from SDK harness for \
+instruction 7: Traceback (most recent call last):
+  File "named_failure.py", line 54, in named
+    yield from process(self, element, *args, **kwargs) or ()
+ValueError: no such thing
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "apache_beam/runners/common.py", line 1498, in process
+transforms.named_failure.RecordError: ValueError: no [such] thing [at md.events.raw/3/1234]
+
+During handling of the above exception, another exception occurred:
+
+transforms.named_failure.RecordError: ValueError: no [such] thing [at md.events.raw/3/1234] \
+[while running '{STEP}-ptransform-55']
+
+\tat java.base/java.util.concurrent.CompletableFuture.reportGet(Unknown Source)
+Caused by: java.lang.RuntimeException: Error received from SDK harness for instruction 7
+"""
+
+
+def test_an_error_of_a_worker_tells_step_and_record_and_any_other_its_cause() -> None:
+    found = failure_in(IN_PYTHON, 5)
+    assert found == Failure(5, "ValueError: no [such] thing", STEP, "at md.events.raw/3/1234")
+    assert str(found) == f"in {STEP} at md.events.raw/3/1234: ValueError: no [such] thing"
+    bare = failure_in(f"Traceback:\nKeyError: 'a' [while running '{STEP}-ptransform-55']\n", 5)
+    assert bare == Failure(5, "KeyError: 'a'", STEP)
+    assert failure_in("a.B: no\n\tat x\nCaused by: c.D: why\n\tat y", 5) == Failure(5, "c.D: why")
+
+
+@pytest.mark.parametrize(("times", "ago_s", "is_told"), [(3, 5, True), (2, 5, False), (3, 500, False)])
+def test_a_job_that_fails_at_one_record_again_and_again_names_it(times: int, ago_s: int, is_told: bool) -> None:
+    failure = replace(failure_in(IN_PYTHON, NOW_MS - 1_000 * ago_s), times=times)
+    told = f"restarted 7 times, the last {times} of them in {STEP} at md.events.raw/3/1234: ValueError: no [such] thing"
+    assert said(restarts=7, failure=failure) == ([("failed", told)] if is_told else [])
+
+
+def test_log_times_in_a_wrong_unit_are_told() -> None:
+    told = "9 of the newest rejects have a log time that is none: seconds or microseconds for milliseconds?"
+    assert said(reasons={"undecodable": 1, "log_time_implausible": 9}) == [("warning", told)]

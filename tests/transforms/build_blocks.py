@@ -25,6 +25,15 @@ class Polled:
     kind: int = 0
 
 
+def known_name(sent: bytes) -> str:
+    """The name of a header as both readers have it: up to a NUL, and a fixed one where it is not UTF-8."""
+    try:
+        name = sent.partition(b"\0")[0].decode()
+    except UnicodeDecodeError:
+        return "\ufffd"
+    return "\ufffd" if "\ufffd" in name else name
+
+
 def length(data: bytes | None) -> int:
     return -1 if data is None else len(data)
 

@@ -6,14 +6,18 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schemas.market_data_pb2 import MarketDataEvent
+from schemas.units import LOG_TIME_FROM_US, LOG_TIME_UNTIL_US
 from tests.hostile import LIMITS, assert_laws, judged, rejects_by_place
 from tests.testing import T0_US, Log, Recorded, trade, varint
+from tests.transforms.build_blocks import known_name
 from transforms.decode import BEACON_HEADER
+from transforms.log_clock import in_us
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 DOUBLES = st.floats() | st.sampled_from([0.0, -0.0, 5e-324, 1e308, 9e9, 1e15, float("nan"), float("inf")])
@@ -83,12 +87,19 @@ def mutations(draw: st.DrawFn) -> bytes:
     return data
 
 
+NAMES = st.sampled_from([b"trace", b"horizon-event-id", b"ce_id", b"trade_id", b"", b"a\0b", b"\xff", b"\xed\xa0"])
 HEADERS = st.lists(
     st.tuples(
-        st.sampled_from(["trace", "horizon-event-id", "ce_id", "trade_id", ""]) | st.text(max_size=5),
+        (NAMES | st.binary(max_size=5) | st.text(max_size=5).map(str.encode)).map(known_name),
         st.none() | st.binary(max_size=20) | st.sampled_from([b"id-1", b"\xc3\x28", b"i" * 70_000]),
     ),
     max_size=3,
+)
+KEYS = st.none() | st.binary(max_size=20) | st.sampled_from([b"", b"k" * 70_000])
+T0_MS = T0_US // 1_000
+LAST_US = LOG_TIME_UNTIL_US - 1_000
+LOG_TIMES_MS = st.sampled_from([T0_MS] * 9 + [T0_MS + 121_000, 0, -1, T0_MS // 1_000, T0_MS * 1_000, T0_MS * 10**6]) | (
+    st.integers(-(2**63), 2**63 - 1) | st.sampled_from([LOG_TIME_FROM_US // 1_000 - 1, LOG_TIME_UNTIL_US // 1_000 - 1])
 )
 VALUES = st.one_of(messages(), mutations(), st.binary(max_size=200), st.sampled_from([None, b"", b"\x00" * 70_000]))
 
@@ -100,9 +111,8 @@ def batches(draw: st.DrawFn) -> list[Recorded]:
         headers = draw(HEADERS)
         if draw(st.integers(0, 9)) == 0:
             headers.append((BEACON_HEADER, draw(st.none() | st.binary(max_size=3))))
-        key = draw(st.none() | st.binary(max_size=20))
-        log_time_us = draw(st.sampled_from([T0_US, T0_US, T0_US, 0, T0_US + 121 * 10**6, 9_223_372_036_854_000]))
-        log.add(value, partition=draw(st.integers(0, 3)), log_time_us=log_time_us, key=key, headers=headers)
+        log_time_us = int(in_us(np.array([draw(LOG_TIMES_MS)]))[0])
+        log.add(value, partition=draw(st.integers(0, 3)), log_time_us=log_time_us, key=draw(KEYS), headers=headers)
     return log.records
 
 
@@ -116,6 +126,10 @@ def alone(value: bytes | None, **about: Any) -> list[Recorded]:
 @given(batches())
 @example(alone(trade(received_at=2**63 - 1).SerializeToString()))  # no time of any calendar: late events stopped at it
 @example(alone(trade(received_at=-(2**63)).SerializeToString()))
+@example(
+    alone(trade(LAST_US - T0_US + 4_000_000).SerializeToString(), log_time_us=LAST_US)
+)  # a window of the year 10000
+@example(alone(b"\xff", key=b"k" * 2_100_000, headers=[("h", b"h" * 2_100_000)]))
 def test_each_record_is_an_event_a_reject_or_a_beacon_and_every_output_takes_it(records: list[Recorded]) -> None:
     assert_laws(records)
 

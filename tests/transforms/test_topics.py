@@ -1,6 +1,7 @@
 """Messages of the output topics, decoded as a consumer would."""
 
 import itertools
+import random
 import struct
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from runners.stack import Endpoints
 from schemas import avro
 from schemas.bar import BAR
 from schemas.late import LATE
@@ -16,6 +18,8 @@ from schemas.market_data_pb2 import MarketDataEvent
 from schemas.newest import newest
 from schemas.reject import REJECT
 from schemas.stat import STAT
+from tests import live
+from tests.conftest import TopicFactory
 from tests.testing import T0_US, Log, raw_batch, trade
 from tests.transforms.build_events import events
 from transforms import topics
@@ -23,6 +27,7 @@ from transforms.bar_columns import bar_batch
 from transforms.cell_fold import judge
 from transforms.dedup import CONFLICT
 from transforms.event_messages import version_of
+from transforms.fitting import smaller
 from transforms.late import late_rows
 from transforms.rejects import reject_rows
 from transforms.seconds import NONE, fold
@@ -169,7 +174,7 @@ MB = 1_000_000
         ({"value": b"v" * 1_200_000, "key": b"k" * 1_100_000}, ["value of 1200000 bytes"]),
         (
             {"value": b"v" * 9 * MB, "key": b"k" * 3 * MB, "headers": [("h", b"x" * 5 * MB)]},
-            ["value of 9000000 bytes", "headers of 5000012 bytes", "key of 3000000 bytes"],
+            ["key of 3000000 bytes", "headers of 5000012 bytes", "value of 9000000 bytes"],
         ),
     ],
 )
@@ -185,7 +190,7 @@ def test_a_reject_of_any_size_goes_to_the_topic_without_what_does_not_fit(
     parts = {text.partition(" ")[0] for text in left_out}
     kept = {name: ([] if name == "headers" else None) if name in parts else row for name, row in sent.items()}
     kept["headers"] = [{"key": name, "value": value} for name, value in kept["headers"]]
-    detail = f"{', '.join(left_out)} in the files alone; why" if left_out else "why"
+    detail = "".join(f"{text} in the files alone; " for text in left_out) + "why"
     assert avro.decode(message)[1] == refused.to_pylist()[0] | kept | {"detail": detail}
     assert refused["key"].to_pylist() == [sent["key"]]  # the files have all
 
@@ -234,6 +239,35 @@ def publish(broker: Any, messages: list[topics.Message], monkeypatch: pytest.Mon
     step.setup()
     step.process(messages)
     step.finish_bundle()
+
+
+@pytest.mark.parametrize("limit", [20_000, 200_000])
+def test_a_topic_that_takes_less_is_given_what_it_takes(stack: Endpoints, topic: TopicFactory, limit: int) -> None:
+    """On a real broker, which refuses a whole batch for its size: none is lost, and what fits alone is whole."""
+    name = topic(1, {"max.message.bytes": str(limit)}, "less.rejects")
+    log, sizes = Log(), [10, 15_000, 15_000, 15_000, 30_000, 190_000, 250_000, 1_900_000, 5_000_000, 10]
+    for number, size in enumerate(sizes):
+        part = bytes(random.Random(number).randbytes(size))
+        about: dict[str, Any] = [{}, {"key": part}, {"headers": [("h", part)]}][number % 3]
+        log.add(part if number % 3 == 0 else b"\xff", **about)
+    count = len(sizes)
+    refused = reject_rows(raw_batch(log.records), np.arange(count), "decode", ["undecodable"] * count, ["why"] * count)
+    step = topics._Publish(stack.bootstrap_servers, TopicNames(name.removesuffix(".rejects")), topics.rejects, smaller)
+    step._names.rejects = name
+    step.setup()
+    step.process(refused)
+    step.finish_bundle()
+    found = {
+        row["offset"]: row for _, row in (avro.decode(m.value()) for m in live.records(stack.bootstrap_servers, name))
+    }
+    assert sorted(found) == list(range(count))
+    for number, (size, row) in enumerate(zip(sizes, refused.to_pylist(), strict=True)):
+        part = ("value", "key", "headers")[number % 3]
+        if size + 1_000 < limit:
+            assert found[number] == row
+        else:
+            detail = f"{part} of {size + (12 if part == 'headers' else 0)} bytes in the files alone; why"
+            assert found[number] == row | {part: [] if part == "headers" else None, "detail": detail}
 
 
 def test_a_full_queue_is_waited_for_and_nothing_is_lost_or_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:

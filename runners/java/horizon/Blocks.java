@@ -32,7 +32,7 @@ public final class Blocks implements ConsumerInterceptor<byte[], byte[]> {
 
   // what no calendar of a market has is a wrong unit, and would end all time; as transforms/log_clock.py has it
   private static final long FIRST_MS = 1_230_768_000_000L; // the year 2009
-  private static final long END_MS = 253_402_300_800_000L; // the year 10000
+  private static final long END_MS = 253_370_764_800_000L; // the year 9999
 
   private static final int MAGIC = 0x4b4c4248; // "HBLK"
   private static final int VERSION = 1;
@@ -43,6 +43,11 @@ public final class Blocks implements ConsumerInterceptor<byte[], byte[]> {
   private static final int ROW_BYTES = 8 + 8 + 4 + 4 + 1;
   private static final int HEADER_BYTES = 3 * 4;
   private static final int UTF8_BYTES = 3; // at most, for each char of a name
+
+  // what the client of a replay can tell of headers, so that both say the same; as transforms/headers.py has it
+  private static final int MAX_HEADERS = 100_000;
+  private static final String NOT_UTF8 = "\ufffd";
+  private static final Header[] NONE = {};
 
   /** What this throws Kafka only logs, and gives the records as they are; Python then finds no block and says so. */
   @Override
@@ -124,8 +129,8 @@ public final class Blocks implements ConsumerInterceptor<byte[], byte[]> {
   private static byte[] headers(List<ConsumerRecord<byte[], byte[]>> records, long bound) {
     ByteBuffer out = littleEndian(bound);
     for (int row = 0; row < records.size(); row++) {
-      for (Header header : records.get(row).headers()) {
-        byte[] name = header.key().getBytes(StandardCharsets.UTF_8);
+      for (Header header : known(records.get(row).headers())) {
+        byte[] name = name(header.key()).getBytes(StandardCharsets.UTF_8);
         out.putInt(row).putInt(name.length).putInt(lengthOrNull(header.value())).put(name);
         out.position(putUnlessNull(out, out.position(), header.value()));
       }
@@ -135,10 +140,22 @@ public final class Blocks implements ConsumerInterceptor<byte[], byte[]> {
 
   private static long headerBound(Headers headers) {
     long bytes = 0;
-    for (Header header : headers.toArray()) { // an iterator costs more, and most records have none
+    for (Header header : known(headers)) {
       bytes += HEADER_BYTES + (long) header.key().length() * UTF8_BYTES + length(header.value());
     }
     return bytes;
+  }
+
+  private static Header[] known(Headers headers) {
+    Header[] found = headers.toArray(); // an iterator costs more, and most records have none
+    return found.length > MAX_HEADERS ? NONE : found;
+  }
+
+  /** A header's name up to its first NUL; a fixed one where it is not UTF-8. */
+  private static String name(String sent) {
+    int end = sent.indexOf('\0');
+    String name = end < 0 ? sent : sent.substring(0, end);
+    return name.contains(NOT_UTF8) ? NOT_UTF8 : name;
   }
 
   private static ByteBuffer littleEndian(long bytes) {
