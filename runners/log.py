@@ -11,8 +11,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from runners.bounds import Bound, check_offsets, check_order, in_ms
 from schemas.units import LOG_TIME_FROM_US, LOG_TIME_UNTIL_US, US_PER_MS
-from transforms.batches import Header
 from transforms.brokers import Brokers, client_settings
+from transforms.header_bytes import Header
 from transforms.headers import headers_of
 from transforms.log_clock import NOTHING
 from transforms.read_offsets import Manifest, Stretch

@@ -73,3 +73,8 @@ def test_setup_takes_along_every_file_that_is_not_python() -> None:
         others = {path for path in (ROOT / floor).rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
         taken = {path for pattern in patterns.get(floor, []) for path in (ROOT / floor).glob(pattern)}
         assert others == taken
+
+
+def test_nothing_is_pickled() -> None:
+    """What is kept or travels has a layout of its own; who may write a pickle may run code."""
+    assert [module for module in MODULES if "pickle" in imported((ROOT / module).read_text())] == []

@@ -21,7 +21,8 @@ from runners.direct import FLAGS
 from schemas.market_data_pb2 import MarketDataEvent
 from tests.oracle import Place, Sent, clock_of, header_id
 from transforms import beam_worker  # noqa: F401  (as the workers on Flink do: most of a small run would be measuring)
-from transforms.batches import Header, RawBatch
+from transforms.batches import RawBatch
+from transforms.header_bytes import Header
 from transforms.keep_clock import KeepClock
 from transforms.log_clock import NOTHING, clocks, plausible
 

@@ -4,7 +4,6 @@ An element of every collection is a micro-batch. Events are rows (rows.py) besid
 fields are read from the bytes again where a file needs them.
 """
 
-import pickle
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,9 +16,9 @@ import pyarrow as pa
 
 from transforms.binary import pack_binary, unpack_binary
 from transforms.exact import Ints
+from transforms.header_bytes import Header, pack_headers, unpack_headers
 from transforms.rows import Instrument, Rows, joined, narrowed, pack_rows, unpack_rows
 
-Header = tuple[str, bytes | None]
 OfRow = TypeVar("OfRow")
 
 _PARTS = struct.Struct("<10I")  # lengths of what EventBatch.to_bytes joins
@@ -144,7 +143,7 @@ class EventBatch:
             pack_rows(self.instruments, self.rows),
             *pack_binary(self.values),
             *pack_binary(self.keys),
-            pickle.dumps(self.headers) if self.headers else b"",
+            pack_headers(self.headers),
             np.array([*self.added.items()], "<i8").tobytes() if self.added else b"",
         ]
         return b"".join([_PARTS.pack(*map(len, parts)), *parts])
@@ -160,7 +159,7 @@ class EventBatch:
         topic, packed, *columns, headers, added = parts
         instruments, rows = unpack_rows(packed)
         values, keys = unpack_binary(*columns[:3]), unpack_binary(*columns[3:])
-        found = pickle.loads(headers) if headers else {}
+        found = unpack_headers(headers, len(rows))
         lengths = dict(np.frombuffer(added, "<i8").reshape(-1, 2).tolist()) if added else {}
         return EventBatch(str(topic, "utf-8"), instruments, rows, values, keys, found, lengths)
 

@@ -2,8 +2,8 @@
 
 Little-endian. A head of six int32: magic, version, number of records, bytes of all values, of all keys, of all headers.
 Then column by column: offsets (int64), log times in ms (int64), lengths of values and of keys (int32, -1 for null),
-timestamp types (int8, Kafka's ids), values, keys, and of each header its row, the lengths of name and value (int32, -1
-for null), name (UTF-8) and value. Whatever departs from it raises ValueError.
+timestamp types (int8, Kafka's ids), values, keys, and the headers (header_bytes.py). Whatever departs from it raises
+ValueError.
 """
 
 import struct
@@ -13,15 +13,15 @@ from typing import Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from transforms.batches import Header, RawBatch
+from transforms.batches import RawBatch
 from transforms.exact import Ints
+from transforms.header_bytes import Header, unpack_headers
 from transforms.log_clock import in_us
 
 INTERCEPTOR: Final = "horizon.Blocks"
 MAGIC: Final = 0x4B4C4248  # "HBLK"
 VERSION: Final = 1
 _HEAD: Final = struct.Struct("<6i")
-_HEADER: Final = struct.Struct("<3i")
 
 
 class Block(NamedTuple):
@@ -65,23 +65,8 @@ def read_block(partition: int, data: memoryview) -> Block:
         data[key_lengths:kinds],
         data[values:keys],
         data[keys:headers],
-        _headers(data[headers:], count) if header_bytes else {},
+        unpack_headers(data[headers:], count) if header_bytes else {},
     )
-
-
-def _headers(data: memoryview, count: int) -> dict[int, list[Header]]:
-    found: dict[int, list[Header]] = {}
-    at = 0
-    while at < len(data):
-        row, name_bytes, value_bytes = _HEADER.unpack_from(data, at)
-        name = at + _HEADER.size
-        value = name + name_bytes
-        at = value + max(value_bytes, 0)
-        if not 0 <= row < count or name_bytes < 0 or value_bytes < -1 or at > len(data):
-            raise ValueError("a header that reaches beyond its block")
-        header = str(data[name:value], "utf-8"), None if value_bytes < 0 else bytes(data[value:at])
-        found.setdefault(row, []).append(header)
-    return found
 
 
 def join_blocks(topic: str, blocks: Sequence[Block]) -> RawBatch:

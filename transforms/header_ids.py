@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.market_data_pb2 import MarketDataEvent
-from transforms.batches import Header, RawBatch
+from transforms.batches import RawBatch
 from transforms.binary import binary_ends
 from transforms.exact import Ints
+from transforms.header_bytes import Header
 
 _LENGTH_DELIMITED: Final = 2  # protobuf's wire type of a text
 _TAGS: Final = {

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from confluent_kafka import Message
 
-from transforms.batches import Header
+from transforms.header_bytes import Header
 
 NOT_UTF8: Final = "\ufffd"
 """The name of a header whose name is not UTF-8."""

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from transforms.batches import Header, RawBatch
+from transforms.batches import RawBatch
 from transforms.brokers import Brokers, client_settings
+from transforms.header_bytes import Header
 from transforms.headers import headers_of
 from transforms.keep_clock import KeepClock
 from transforms.log_clock import in_us

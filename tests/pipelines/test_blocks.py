@@ -19,7 +19,7 @@ from schemas import avro
 from tests import live
 from tests.conftest import TopicFactory
 from tests.testing import Written, place_of
-from transforms.batches import Header
+from transforms.header_bytes import Header
 from transforms.topics import TopicNames
 
 pytestmark = pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.runners.pipeline_context import PipelineContext
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines.market_data import build
@@ -89,6 +90,20 @@ def test_flink_makes_four_stages_of_it(gap_s: int | None) -> None:
     read, keyed = [name for name in found if name.startswith("Raw")], [n for n in found if not n.startswith("Raw")]
     assert len(read) == 1
     assert [name.split("/")[0] for name in keyed] == ["FoldCells", "FoldWindows", "WriteRefused"]
+
+
+def test_nothing_that_travels_between_stages_is_pickled() -> None:
+    """Whoever may write to a worker's port could run code in it then, and other versions could not read the state."""
+    proto = whole_graph(Outputs(files_root="files", bootstrap_servers="127.0.0.1:9")).to_runner_api()
+    keyed = [step for step in proto.components.transforms.values() if _is_stateful(step)]
+    coders = PipelineContext(proto.components).coders
+    found = [
+        str(coders.get_by_id(proto.components.pcollections[at].coder_id))
+        for step in keyed
+        for at in step.inputs.values()
+    ]
+    assert len(found) == 3
+    assert [coder for coder in found if "FastPrimitives" in coder or "Pickle" in coder] == []
 
 
 def test_sessions_add_no_step() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from tests.testing import varint
-from transforms.batches import Header
+from transforms.header_bytes import Header
 
 HEAD = b"\x80" + b"\0" * 7 + b"\0\0\0\1\x0f"
 

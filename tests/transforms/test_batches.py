@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.testing import Log, raw_batch, trade
 from tests.transforms.build_events import events
 from transforms.batches import EventBatch
+from transforms.header_bytes import Header, pack_headers, unpack_headers
 from transforms.rows import EVENT_ROW, joined, narrowed, pack_rows, unpack_rows
 
 
@@ -97,3 +98,15 @@ def test_coders_of_the_shapes_are_deterministic_and_inverse() -> None:
     coder = registry.get_coder(pa.RecordBatch)
     assert coder.is_deterministic()
     assert coder.decode(coder.encode(arrow)).equals(arrow)
+
+
+HEADER = st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=9))
+
+
+@given(st.dictionaries(st.integers(0, 9), st.lists(HEADER, min_size=1, max_size=3), max_size=4))
+def test_headers_come_back_and_one_of_no_row_raises(headers: dict[int, list[Header]]) -> None:
+    packed = pack_headers(headers)
+    assert unpack_headers(memoryview(packed), 10) == headers
+    if headers:
+        with pytest.raises(ValueError, match="beyond"):
+            unpack_headers(memoryview(packed), max(headers))  # a row that the batch does not have

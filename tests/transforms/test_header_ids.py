@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from schemas.market_data_pb2 import MarketDataEvent
 from tests.testing import Log, raw_batch, trade
 from tests.transforms.build_events import checked, decoded, events
-from transforms.batches import EventBatch, Header
+from transforms.batches import EventBatch
 from transforms.decode import decode
 from transforms.event_rows import event_table
+from transforms.header_bytes import Header
 from transforms.header_ids import IdHeaders, values_as_read
 from transforms.late import late_rows
 
