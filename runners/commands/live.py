@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from confluent_kafka import KafkaException
+from rich.markup import escape
 
 from pipelines.options import ConfigError, MarketDataConfig
 from pipelines.outputs import Outputs
@@ -83,9 +85,9 @@ def live(
     topic from its start, and says which. A job that is lost is submitted again; one whose topic got more partitions, or
     that shall have another --parallelism, is moved by way of a savepoint. When retention took what was to be read next,
     or the topic was made anew, nothing is passed over in silence: the command says so and ends. Ctrl-C stops the job
-    with a savepoint, so that the next `horizon live` goes on where this one ended, and says how far it read and how
-    to replay and compare just that. State in Flink is about 32 bytes an
-    event for the horizon: 100,000/s and 120 s are 380 MB.
+    with a savepoint, so that the next `horizon live` goes on where this one ended, and says how far it read and how to
+    replay and compare just that. State in Flink is about 32 bytes an event for the horizon: 100,000/s and 120 s are
+    380 MB.
     """
     try:
         places = endpoints(state_dir)
@@ -111,6 +113,8 @@ def live(
             _run(job, places, options, stop.wait, duration)
     except (StackError, LiveError, FlinkError, ResumeError, LogError, ConfigError, RunNoteError) as error:
         fail(error)
+    except KafkaException as error:
+        fail(escape(f"the broker does not answer: {error.args[0].str()}; `horizon stack status`"))
 
 
 def _say(text: str) -> None:
