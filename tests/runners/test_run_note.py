@@ -64,7 +64,7 @@ def test_what_is_no_note_is_told(tmp_path: Path) -> None:
 
 
 def test_how_far_a_run_came_is_kept_until_the_next_start(tmp_path: Path) -> None:
-    with pytest.raises(RunNoteError, match="has no run.json"):
+    with pytest.raises(RunNoteError, match=r"has no run\.json"):
         note_reach(tmp_path, REACH)
     write_run(tmp_path, PLAIN)
     assert (read_reach(tmp_path), read_rows(tmp_path)) == (None, None)
