@@ -45,6 +45,7 @@ LOST: Final = "LOST"  # Flink does not know the job any more: its JobManager is 
 SILENT: Final = "SILENT"  # Flink does not answer
 _LOOK_AT_LOG_S: Final = 5.0
 _SILENT_S: Final = 180.0
+_METRICS_S: Final = 1.0
 _TRIES: Final = 5  # submissions within _TRIES_WITHIN_S, then the job is given up
 _TRIES_WITHIN_S: Final = 900.0
 _BACK_OFF_S: Final = 2.0  # doubled with each try
@@ -162,7 +163,11 @@ class LiveGroup:
     def _step_clock_us(self) -> int | None:
         """The log's clock as the slowest step had it lately; None when Flink does not say."""
         job = job_of(self._places.flink_rest, self._options.group)
-        clock_ms = None if job is None or job.starting else watermark_ms(self._places.flink_rest, job)
+        if job is None or job.starting or job.ended:
+            return None
+        watermark_ms(self._places.flink_rest, job)
+        time.sleep(_METRICS_S)  # Flink fetches what it is asked for the first time
+        clock_ms = watermark_ms(self._places.flink_rest, job)
         return None if clock_ms is None else max(clock_ms, 0) * US_PER_MS
 
     def _running(self, note: GroupNote | None) -> str | None:

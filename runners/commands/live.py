@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from confluent_kafka import KafkaException
+from rich.markup import escape
 
 from pipelines.options import ConfigError, MarketDataConfig
 from pipelines.outputs import Outputs
@@ -141,6 +143,8 @@ def live(
             _run(job, places, options, stop.wait, duration, reached_by(bootstrap_servers, kafka_config, state_dir))
     except (StackError, LiveError, FlinkError, ResumeError, LogError, ConfigError, RunNoteError) as error:
         fail(error)
+    except KafkaException as error:
+        fail(escape(f"the broker does not answer: {error.args[0].str()}; `horizon stack status`"))
 
 
 def live_rights(topic: str, group: str, names: TopicNames, beacons: bool) -> list[Right]:

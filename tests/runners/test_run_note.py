@@ -11,8 +11,22 @@ from typer.testing import CliRunner
 
 from pipelines.options import MarketDataConfig
 from runners.__main__ import app
+from runners.reach import Reach
 from runners.replay import MANIFEST
-from runners.run_note import RUN, RunNoteError, config_of, differing, note_rows, read_run, shape_of, write_run
+from runners.run_note import (
+    RUN,
+    RunNoteError,
+    config_of,
+    differing,
+    note_reach,
+    note_rows,
+    options_of,
+    read_reach,
+    read_rows,
+    read_run,
+    shape_of,
+    write_run,
+)
 from transforms.cell_config import CellConfig
 from transforms.faults import Limits
 from transforms.header_ids import IdHeaders
@@ -20,6 +34,7 @@ from transforms.read_offsets import Manifest
 
 PLAIN = MarketDataConfig()
 HEADERS = st.lists(st.sampled_from(["trade_id", "ce_id", "X-Id", "Ω id", ","]), unique=True).map(tuple)
+REACH = Reach("t", {0: 5, 11: 1 << 40}, 7, {0: 4, 11: 0})
 CONFIGS = st.builds(
     MarketDataConfig,
     limits=st.builds(Limits, any_price_venues=st.frozensets(st.text(max_size=5), max_size=3)),
@@ -51,6 +66,35 @@ def test_what_is_no_note_is_told(tmp_path: Path) -> None:
         (tmp_path / RUN).write_text(text)
         with pytest.raises(RunNoteError, match=r"run.json is damaged: .*write the files anew"):
             read_run(tmp_path)
+
+
+def test_how_far_a_run_came_is_kept_until_the_next_start(tmp_path: Path) -> None:
+    with pytest.raises(RunNoteError, match=r"has no run\.json"):
+        note_reach(tmp_path, REACH)
+    write_run(tmp_path, PLAIN)
+    assert (read_reach(tmp_path), read_rows(tmp_path)) == (None, None)
+    note_reach(tmp_path, REACH)
+    note_rows(tmp_path, {"events": 5})
+    assert (read_reach(tmp_path), read_rows(tmp_path), read_run(tmp_path)) == (REACH, {"events": 5}, PLAIN)
+    write_run(tmp_path, PLAIN)
+    assert (read_reach(tmp_path), read_rows(tmp_path)) == (None, None)
+
+
+@pytest.mark.parametrize("note", [{"read": 5}, {"read": {}}, {"rows": []}, {"rows": {"events": "x"}}])
+def test_a_damaged_note_of_how_far_a_run_came_is_told(tmp_path: Path, note: dict[str, object]) -> None:
+    (tmp_path / RUN).write_text(json.dumps(shape_of(PLAIN) | note))
+    with pytest.raises(RunNoteError, match="is damaged"):
+        (read_reach if "read" in note else read_rows)(tmp_path)
+
+
+def test_options_are_told_as_the_commands_take_them() -> None:
+    assert options_of(PLAIN) == []
+    limits = replace(PLAIN.limits, any_price_venues=frozenset({"b", "a x"}))
+    words = options_of(replace(PLAIN, limits=limits, cell=CellConfig(horizon_us=20_500_000, shards=3), session_gap_s=9))
+    assert words == [
+        *("--horizon-s", "20.5", "--shards", "3", "--session-gap-s", "9"),
+        *("--any-price", "a x", "--any-price", "b"),
+    ]
 
 
 def test_runs_with_other_options_are_not_compared(tmp_path: Path) -> None:

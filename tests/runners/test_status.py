@@ -54,6 +54,14 @@ def with_partition(number: int, **about: int | None) -> list[PartitionNumbers]:
     return [partition(n, **about) if n == number else partition(n) for n in range(12)]
 
 
+def test_a_stopped_job_is_shown_with_how_far_it_read() -> None:
+    ended = replace(HEALTHY, job_id=None, state=None, savepoint="flink/savepoints/s-1", ends={1: 30, 0: 12})
+    said = "stopped with savepoint flink/savepoints/s-1, read to 0:12,1:30 (partition:offset)"
+    assert said in list(lines(ended))
+    assert as_plain(ended, [])["ends"] == {1: 30, 0: 12}
+    assert not any(line.startswith("stopped") for line in lines(HEALTHY))
+
+
 def test_nothing_is_said_of_a_healthy_job() -> None:
     assert diagnose(HEALTHY) == []
     assert said(watermark_ms=None) == []  # Flink did not say, and no partition is suspect
