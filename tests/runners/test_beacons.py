@@ -9,11 +9,13 @@ import pytest
 
 from runners import beacons
 from runners.beacons import Beacons, Silence, newest, silent_partitions
+from runners.job_numbers import newest_ms
 from runners.log import Log
 from runners.publish import PublishBatch, publish_batches
 from runners.stack import Endpoints
 from schemas.units import US_PER_S
 from tests.conftest import TopicFactory
+from tests.wire import WireRecord, send
 
 NOW_MS = 1_700_000_000_000
 
@@ -144,3 +146,23 @@ def test_a_compacted_topic_takes_beacons(stack: Endpoints, topic: TopicFactory) 
     beacons = Beacons(stack.bootstrap_servers, name, say=said.append)
     assert (beacons.send(), said) == (1, [])
     assert Log(stack.bootstrap_servers, name).newest_ms() == {0: now_ms, 1: now_ms}
+
+
+@pytest.mark.parametrize("header", [b"\xff\xfe", b"horizon-beacon"], ids=["no UTF-8", "digits without end"])
+def test_beacons_go_on_behind_a_record_of_any_bytes(stack: Endpoints, topic: TopicFactory, header: bytes) -> None:
+    """A writer's thread that dies of a header holds up the job's clock for good."""
+    name, now_ms = topic(partitions=3), time.time_ns() // 1_000_000
+    send(stack.bootstrap_servers, name, 1, [WireRecord(None, b"k", [(header, b"9" * 5_000)], now_ms)])
+    with Beacons(stack.bootstrap_servers, name) as written:
+        deadline = time.monotonic() + 20
+        while min(Log(stack.bootstrap_servers, name).newest_ms().values()) < now_ms:
+            assert time.monotonic() < deadline, "no beacons come"
+            time.sleep(0.2)
+        assert written._thread.is_alive()
+
+
+def test_a_log_time_in_a_wrong_unit_hides_the_newest_of_no_partition(stack: Endpoints, topic: TopicFactory) -> None:
+    name = topic(3, {"retention.ms": "-1", "message.timestamp.after.max.ms": str(2**63 - 1)})
+    for home, times_ms in enumerate([[NOW_MS, NOW_MS + 5], [NOW_MS * 1_000, NOW_MS + 7], [NOW_MS, NOW_MS * 10**6]]):
+        send(stack.bootstrap_servers, name, home, [WireRecord(b"v", time_ms=time_ms) for time_ms in times_ms])
+    assert newest_ms(Log(stack.bootstrap_servers, name)) == {0: NOW_MS + 5, 1: NOW_MS + 7, 2: -1}

@@ -22,6 +22,7 @@ from schemas.reject import REJECT
 from schemas.stat import STAT
 from tests.testing import T0_US, Log, trade
 from tests.transforms.build_events import events
+from tests.wire import WireRecord, send
 from transforms.seconds import NONE, fold
 from transforms.stat_columns import stat_batch
 
@@ -181,6 +182,21 @@ def test_command_prints_json(stack: Endpoints, mixed: str) -> None:
     event, reject = (json.loads(line) for line in result.stdout.splitlines())
     assert event["row"]["timestamp"] == "2021-04-17T16:43:30.244075+00:00"
     assert (reject["kind"], reject["row"]["value"], reject["key"]) == ("Reject", "ff00", "x|A-B")
+
+
+def test_any_name_of_a_header_and_any_log_time_is_shown(stack: Endpoints, topic: Any) -> None:
+    name = topic(1, {"retention.ms": "-1", "message.timestamp.after.max.ms": str(2**63 - 1)})
+    times_ms = [-(2**63), -1, 1_700_000_000, 1_700_000_000_000, 1_700_000_000_000_000, 2**63 - 1]
+    for time_ms in times_ms:
+        record = WireRecord(b"\xff", None, [(b"\xff\xfe", b"x"), (b"trace\0id", None)], time_ms)
+        send(stack.bootstrap_servers, name, 0, [record])
+    found = list(peek(stack.bootstrap_servers, name, start="first", limit=None))
+    assert {record.headers for record in found} == {(("\ufffd", b"x"), ("trace", None))}
+    numbers = [one.log_time for one in found if isinstance(one.log_time, int)]
+    assert numbers == [time_ms * 1_000 for time_ms in times_ms if time_ms < 0 or time_ms > 10**13]
+    for words in (["peek", name], ["peek", name, "--json"]):
+        result = CliRunner().invoke(app, [*words, "--bootstrap-servers", stack.bootstrap_servers])
+        assert (result.exit_code, len(result.stdout.splitlines())) == (0, len(times_ms)), result.output
 
 
 def test_command_ends_with_one_line_for_an_unknown_topic(stack: Endpoints) -> None:
