@@ -8,6 +8,7 @@ record of what they were given is named, and of a timer its key. Nothing is done
 
 from collections.abc import Callable, Iterator
 from functools import wraps
+from inspect import isgeneratorfunction
 from typing import Any, Final, cast
 
 import numpy as np
@@ -64,13 +65,20 @@ def first_place(element: Any) -> str | None:
 
 def _naming(process: Process, where: Callable[[Any, Any], str]) -> Process:
     @wraps(process)
-    def named(self: Any, element: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    def named(self: Any, element: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            yield from process(self, element, *args, **kwargs) or ()
+            return process(self, element, *args, **kwargs)
         except Exception as error:
             raise _record_error(error, where(self, element)) from error
 
-    return named
+    @wraps(process)
+    def named_as_it_yields(self: Any, element: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        try:
+            yield from process(self, element, *args, **kwargs)
+        except Exception as error:
+            raise _record_error(error, where(self, element)) from error
+
+    return named_as_it_yields if isgeneratorfunction(process) else named
 
 
 def _record_error(error: Exception, where: str) -> RecordError:

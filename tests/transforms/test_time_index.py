@@ -37,9 +37,9 @@ def assert_brute_force(servers: str, topic: str, dice: random.Random) -> None:
         places = {p: dice.randrange(offset + 1) for p, offset in offsets.items()}
         carried = {p: (place, newest(p, place)) for p, place in places.items()}
         assert index.newest_before(topic, offsets, carried) == wanted
-        time_us = newest(*dice.choice([*offsets.items()])) - dice.choice([0, 1_000, 60_000_000])
-        above = {p: [o for o in range(stop) if newest(p, o + 1) > time_us] for p, stop in offsets.items()}
-        assert index.first_after(topic, offsets, time_us) == {p: min(above[p], default=offsets[p]) for p in offsets}
+    time_us = newest(*dice.choice([*offsets.items()])) - dice.choice([0, 1_000, 60_000_000])
+    above = {p: [o for o in range(stop) if newest(p, o + 1) > time_us] for p, stop in offsets.items()}
+    assert index.first_after(topic, offsets, time_us) == {p: min(above[p], default=offsets[p]) for p in offsets}
 
 
 def test_log_times_in_disorder(stack: Endpoints, topic: TopicFactory) -> None:

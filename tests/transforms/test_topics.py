@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError
 
 from runners.stack import Endpoints
 from schemas import avro
@@ -29,6 +29,7 @@ from transforms.dedup import CONFLICT
 from transforms.event_messages import version_of
 from transforms.fitting import smaller
 from transforms.late import late_rows
+from transforms.named_failure import RecordError
 from transforms.rejects import reject_rows
 from transforms.seconds import NONE, fold
 from transforms.stat_columns import stat_batch
@@ -277,12 +278,12 @@ def test_a_full_queue_is_waited_for_and_nothing_is_lost_or_overtaken(monkeypatch
 
 
 def test_a_message_that_is_not_delivered_fails_the_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(KafkaException, match=r"_MSG_TIMED_OUT.*topic md\.late: "):
+    with pytest.raises(RecordError, match=r"_MSG_TIMED_OUT.*topic md\.late: "):
         publish(Broker(3, KafkaError(KafkaError._MSG_TIMED_OUT)), [(b"value", b"key", 0)], monkeypatch)
 
 
 def test_a_message_that_the_client_refuses_fails_the_bundle() -> None:
     step = topics._Publish("127.0.0.1:1", NAMES, lambda element, names, partitions: (names.late, element))
     step.setup()
-    with pytest.raises(KafkaException, match="MSG_SIZE_TOO_LARGE"):
+    with pytest.raises(RecordError, match="MSG_SIZE_TOO_LARGE"):
         step.process([(bytes(5_000_000), b"key", 0)])
