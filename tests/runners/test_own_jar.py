@@ -1,5 +1,6 @@
 """Our own Java: compiled once for each state of its sources, whole or not at all, and asked for before a job starts."""
 
+import subprocess
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,6 +12,7 @@ from runners import artifacts, live
 from runners.artifacts import Artifact, ArtifactError
 from runners.live import LiveError, LiveOptions
 from runners.stack import Endpoints, own_jar
+from tests import java_main
 
 LOCK = artifacts.read_lock()
 CACHE = artifacts.default_cache_dir()
@@ -38,6 +40,7 @@ def test_jar_holds_our_classes_and_their_service_and_is_compiled_once(cache: Pat
             "Expansion",
             "Launcher",
             "LogClock",
+            "MapControlClientPool",  # in place of Beam's
             "ReadBlocks",
             "SavedState",
             "ServerFactory",  # in place of Beam's
@@ -89,3 +92,11 @@ def test_cluster_without_the_jar_of_these_sources_gets_no_job(
     monkeypatch.setattr(live, "jar_name", lambda lock: "horizon-0123456789abcdef.jar")
     with pytest.raises(LiveError, match=r"without horizon-0123456789abcdef\.jar.*`make setup`.*`horizon stack up`"):
         live.start(stack, LiveOptions())
+
+
+def test_a_worker_that_does_not_come_is_an_error_and_not_waited_for_for_ever(tmp_path: Path) -> None:
+    command = java_main.command(tmp_path, "TakeWorkers")
+    told = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert told.returncode == 0, told.stderr
+    gone = "Python worker third did not come within 1 s of being asked for; the log of the workers may say why"
+    assert told.stdout.splitlines() == ["first", "second", gone, "third is sent away"]
