@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf.message import DecodeError
 
-from runners.reach import Reach
+from runners.reach import NEVER_US, Reach
 from schemas.market_data_pb2 import MarketDataEvent
 from schemas.units import US_PER_S
 from transforms.cell_config import SETTLED_US
@@ -33,7 +33,6 @@ from transforms.window_state import REVISION_US
 EVENT_PLACES: Final = ("event_time", "partition", "offset", "copies")
 CONFLICT_PLACES: Final = ("partition", "offset", "reason", "value")
 LOG_PLACES: Final = ("partition", "offset", "log_time")
-_NEVER: Final = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,8 @@ def span_of(
     if reach is not None:
         stops = {p: min(stop, reach.filed.get(p, 0)) for p, stop in stops.items()}
     open_us = min(
-        min((_first_us(table, stops) for table in events), default=_NEVER),
-        min((_first_us(_conflicts(table), stops) for table in rejects), default=_NEVER),
+        min((_first_us(table, stops) for table in events), default=NEVER_US),
+        min((_first_us(_conflicts(table), stops) for table in rejects), default=NEVER_US),
     )
     ended_us = min(clock_us, due_us) - horizon_us
     starts = {one.partition: one.start for one in manifest.stretches}
@@ -128,7 +127,7 @@ def _first_us(table: pa.Table, stops: dict[int, int]) -> int:
         places = copies.flatten()
         is_new = _from(places.field("partition").to_numpy(), places.field("offset").to_numpy(), stops)
         new[np.repeat(np.arange(len(table)), copies.value_lengths().to_numpy())[is_new]] = True
-    return int(_second_of(time_us[new]).min(initial=_NEVER))
+    return int(_second_of(time_us[new]).min(initial=NEVER_US))
 
 
 def _from(partition: Ints, offset: Ints, stops: dict[int, int]) -> Mask:

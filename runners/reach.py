@@ -20,6 +20,8 @@ from transforms.log_clock import NOTHING
 _STEPS_BEHIND_US: Final = 10 * US_PER_S
 IN_FILES_US: Final = 20 * US_PER_S + _STEPS_BEHIND_US
 """So long after it was read a record is in all files, by the log's clock; so long after it was due, a window."""
+NEVER_US: Final = 1 << 62
+"""Later than any time."""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from pipelines.options import MarketDataConfig
 from runners.commands.connection import AsJson, fail, stderr
 from runners.compare import CompareError, Verdict, compare
 from runners.dataset_files import FilesError, count_rows, read_dataset
-from runners.reach import Reach, seen_in
-from runners.replay import ReplayError, manifest_of
+from runners.reach import NEVER_US, Reach, seen_in
+from runners.replay import MANIFEST, ReplayError, manifest_of
 from runners.run_note import RunNoteError, differing, read_code_version, read_reach, read_rows, read_run
-from schemas.units import US_PER_S
+from schemas.units import LOG_TIME_UNTIL_US, US_PER_S
 from transforms.datasets import BARS, EVENTS, STATS
 from transforms.read_offsets import Manifest
 
@@ -27,7 +27,7 @@ horizon compare .horizon/data/live again
 
 
 def compare_command(
-    live: Annotated[Path, typer.Argument(help="Directory of the live run's files.")],
+    live: Annotated[Path, typer.Argument(help="Directory of the live run's files, or of another replay.")],
     replay: Annotated[Path, typer.Argument(help="Directory of a replay.")],
     as_json: AsJson = False,
 ) -> None:
@@ -88,6 +88,9 @@ def _check_whole(replay: Path) -> None:
 
 def _reach_of(live: Path, manifest: Manifest, config: MarketDataConfig) -> Reach:
     """How far the live run came. CompareError when that was on another topic."""
+    if (live / MANIFEST).is_file() and manifest_of(live) == manifest:  # a replay too, which files all that it reads
+        _check_whole(live)
+        return Reach("", {}, NEVER_US, {one.partition: one.stop for one in manifest.stretches})
     reach = read_reach(live)
     if reach is None:
         stderr.print(
@@ -135,7 +138,8 @@ def _left_out(verdict: Verdict) -> str:
 def _bounds(verdict: Verdict) -> str:
     """Between which event times was compared, where not all of them were."""
     bounds = (("beginning after", verdict.after_us), ("ending by", verdict.until_us))
-    return "".join(f", {word} {_stamp(time_us)}" for word, time_us in bounds if time_us is not None)
+    known = [(word, time_us) for word, time_us in bounds if time_us is not None and time_us < LOG_TIME_UNTIL_US]
+    return "".join(f", {word} {_stamp(time_us)}" for word, time_us in known)
 
 
 def _stamp(time_us: int) -> str:
