@@ -278,7 +278,7 @@ def test_a_full_queue_is_waited_for_and_nothing_is_lost_or_overtaken(monkeypatch
 
 
 def test_a_message_that_is_not_delivered_fails_the_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RecordError, match=r"_MSG_TIMED_OUT.*topic md\.late: "):
+    with pytest.raises(KafkaException, match=r"_MSG_TIMED_OUT.*topic md\.late: "):
         publish(Broker(3, KafkaError(KafkaError._MSG_TIMED_OUT)), [(b"value", b"key", 0)], monkeypatch)
 
 
