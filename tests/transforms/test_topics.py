@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from runners.stack import Endpoints
 from schemas import avro
