@@ -242,10 +242,13 @@ def trades_in_bars(root: Path) -> dict[int, int]:
 
 
 def events_in_stats(root: Path) -> dict[tuple[str, int], int]:
-    """Events in the stats of each kind and interval."""
-    stats = read_dataset(root, STATS).group_by(["kind", "interval_s"]).aggregate([("event_count", "sum")])
-    keys = zip(stats["kind"].to_pylist(), stats["interval_s"].to_pylist(), strict=True)
-    return dict(zip(keys, stats["event_count_sum"].to_pylist(), strict=True))
+    """Events in the stats of each kind and interval, levels' deletions among them."""
+    counted = [("event_count", "sum"), ("level_delete_count", "sum")]
+    stats = read_dataset(root, STATS).group_by(["kind", "interval_s"]).aggregate(counted)
+    return {
+        (row["kind"], row["interval_s"]): row["event_count_sum"] + (row["level_delete_count_sum"] or 0)
+        for row in stats.to_pylist()
+    }
 
 
 def is_complete(root: Path, truth: Truth) -> bool:
