@@ -19,7 +19,7 @@ from typing import Final, Self
 from runners.flink_rest import ENDED, FlinkError, UnknownJobError, failure_of, job_of, watermark_ms
 from runners.live import LiveError, LiveJob, LiveOptions, submitted_s
 from runners.log import Log, SilentLogError
-from runners.next_job import NextJob
+from runners.next_job import NextJob, Say
 from runners.reach import Reach, reach_at
 from runners.resume import (
     GroupNote,
@@ -38,8 +38,6 @@ from runners.stack import Endpoints
 from runners.stack.flink import path_of
 from runners.status import MANY, REMEDY
 from schemas.units import US_PER_MS
-
-Say = Callable[[str], None]
 
 LOST: Final = "LOST"  # Flink does not know the job any more: its JobManager is a new one
 SILENT: Final = "SILENT"  # Flink does not answer

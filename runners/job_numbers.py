@@ -19,8 +19,9 @@ from runners.peek import PeekError, peek
 from runners.resume import read_note
 from runners.status import JobNumbers, PartitionNumbers
 from runners.watch import Counts, Watch
-from schemas.units import LOG_TIME_FROM_US, LOG_TIME_UNTIL_US, MS_PER_S, US_PER_MS
+from schemas.units import MS_PER_S, US_PER_MS
 from transforms.brokers import Brokers, client_settings
+from transforms.log_clock import counts
 from transforms.topics import TopicNames
 
 OFFSETS_TOPIC: Final = "__consumer_offsets"  # Kafka's own; its records carry the broker's clock
@@ -99,7 +100,7 @@ def partition_numbers(bootstrap_servers: Brokers, topic: str, group: str) -> tup
     committed = committed_offsets(bootstrap_servers, topic, group, list(first))
     end = log.latest()  # last, so that no commit is ahead of it
     open_ = {p: offset for p, offset in committed.items() if first[p] <= offset < end[p]}
-    positions = {p: ms for p, ms in log.log_times_ms(open_).items() if _is_time(ms)}
+    positions = {p: ms for p, ms in log.log_times_ms(open_).items() if counts(ms * US_PER_MS)}
     return tuple(
         PartitionNumbers(
             partition=partition,
@@ -119,17 +120,12 @@ def newest_ms(log: Log) -> dict[int, int]:
     Where a log time in a wrong unit hides it, that of the partition's last record stands for it, if that has one.
     """
     found = log.newest_ms()
-    hidden = [p for p, ms in found.items() if ms >= 0 and not _is_time(ms)]
+    hidden = [p for p, ms in found.items() if ms >= 0 and not counts(ms * US_PER_MS)]
     if not hidden:
         return found
     ends = log.latest()
     last = log.log_times_ms({partition: ends[partition] - 1 for partition in hidden})
-    return found | dict.fromkeys(hidden, -1) | {p: ms for p, ms in last.items() if _is_time(ms)}
-
-
-def _is_time(log_time_ms: int) -> bool:
-    """Whether it counts for a clock, as transforms/log_clock.py has it."""
-    return LOG_TIME_FROM_US <= log_time_ms * US_PER_MS < LOG_TIME_UNTIL_US
+    return found | dict.fromkeys(hidden, -1) | {p: ms for p, ms in last.items() if counts(ms * US_PER_MS)}
 
 
 def committed_offsets(bootstrap_servers: Brokers, topic: str, group: str, partitions: list[int]) -> dict[int, int]:

@@ -10,11 +10,11 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from runners.bounds import Bound, check_offsets, check_order, in_ms
-from schemas.units import LOG_TIME_FROM_US, LOG_TIME_UNTIL_US, US_PER_MS
+from schemas.units import US_PER_MS
 from transforms.brokers import Brokers, client_settings
 from transforms.header_bytes import Header
 from transforms.headers import headers_of
-from transforms.log_clock import NOTHING
+from transforms.log_clock import NOTHING, counts
 from transforms.read_offsets import Manifest, Stretch
 from transforms.time_index import TimeIndex
 
@@ -164,7 +164,7 @@ class Log:
             return 0
         left = (time_ms * US_PER_MS for time_ms in self.log_times_ms(offsets).values())
         times = [*left, *self._index.newest_before(self.topic, offsets, {}).values()]
-        return max((us for us in times if LOG_TIME_FROM_US <= us < LOG_TIME_UNTIL_US), default=0)
+        return max((us for us in times if counts(us)), default=0)
 
     def _bound(self, bound: datetime | Mapping[int, int], end: Mapping[int, int]) -> Mapping[int, int]:
         if isinstance(bound, datetime):

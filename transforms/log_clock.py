@@ -31,8 +31,13 @@ def in_us(log_time_ms: Ints) -> Ints:
     return log_time_ms.clip(-_MAX_MS, _MAX_MS) * US_PER_MS
 
 
+def counts(log_time_us: int) -> bool:
+    """Whether a log time does: those of the years 2009 to 9998."""
+    return LOG_TIME_FROM_US <= log_time_us < LOG_TIME_UNTIL_US
+
+
 def plausible(log_time_us: Ints) -> npt.NDArray[np.bool_]:
-    """Which log times lie in the years 2009 to 9998."""
+    """Which log times count."""
     return (log_time_us >= LOG_TIME_FROM_US) & (log_time_us < LOG_TIME_UNTIL_US)
 
 

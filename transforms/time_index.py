@@ -16,9 +16,9 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from schemas.units import LOG_TIME_FROM_US, LOG_TIME_UNTIL_US, US_PER_MS
+from schemas.units import LOG_TIME_UNTIL_US, US_PER_MS
 from transforms.brokers import Brokers, client_settings
-from transforms.log_clock import NOTHING
+from transforms.log_clock import NOTHING, counts
 
 _TIMEOUT_S: Final = 30.0
 _FAR: Final = 10_000  # offsets of a hole that are read through; a wider one is searched
@@ -145,7 +145,7 @@ def _read(
             if message is None or error is not None or (message.offset() or 0) >= stop:
                 return newest
             time_us = message.timestamp()[1] * US_PER_MS
-            newest = max(newest, time_us if LOG_TIME_FROM_US <= time_us < LOG_TIME_UNTIL_US else NOTHING)
+            newest = max(newest, time_us if counts(time_us) else NOTHING)
         return newest
     finally:
         consumer.unassign()

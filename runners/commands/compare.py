@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from pipelines.options import MarketDataConfig
-from runners.commands.connection import AsJson, fail, stderr
+from runners.commands.connection import AsJson, fail, say
 from runners.compare import CompareError, Verdict, compare
 from runners.dataset_files import FilesError, count_rows, read_dataset
 from runners.reach import NEVER_US, Reach, seen_in
@@ -93,12 +93,7 @@ def _reach_of(live: Path, manifest: Manifest, config: MarketDataConfig) -> Reach
         return Reach("", {}, NEVER_US, {one.partition: one.stop for one in manifest.stretches})
     reach = read_reach(live)
     if reach is None:
-        stderr.print(
-            f"{live} does not say that its run was stopped: it is taken to have come as far as its files show",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
+        say(f"{live} does not say that its run was stopped: it is taken to have come as far as its files show")
         return seen_in(read_dataset(live, EVENTS, ("event_time", "partition", "offset")), config.cell.horizon_us)
     if others := {stretch.topic for stretch in manifest.stretches} - {reach.topic}:
         raise CompareError(
@@ -110,7 +105,7 @@ def _reach_of(live: Path, manifest: Manifest, config: MarketDataConfig) -> Reach
 def _say_versions(live: Path, replay: Path) -> None:
     one, other = read_code_version(live), read_code_version(replay)
     if one != other:
-        stderr.print(f"the live run is of code {one}, the replay of {other}", highlight=False, markup=False)
+        say(f"the live run is of code {one}, the replay of {other}")
 
 
 def report(verdicts: list[Verdict], as_json: bool) -> None:

@@ -89,6 +89,11 @@ def stack(
     return replace(places, bootstrap_servers=brokers(bootstrap_servers, kafka_config, state_dir, rights))
 
 
+def say(text: str) -> None:
+    """One line on stderr, as it is."""
+    stderr.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
 def fail(message: object, code: int = 1) -> NoReturn:
     """End the command with one line on stderr. An exception is shown as it is; a text may hold rich's markup."""
     text = escape(str(message)) if isinstance(message, BaseException) else message

@@ -21,6 +21,7 @@ from runners.commands.connection import (
     StateDir,
     fail,
     reached_by,
+    say,
     stack,
     stderr,
     stop_on_signal,
@@ -136,8 +137,8 @@ def live(
             bundle_ms=bundle_ms,
             has_beacons=beacons,
         )
-        written = Beacons(places.bootstrap_servers, topic, config.cell.horizon_us, _say) if beacons else None
-        job = LiveGroup(places, options, _say, accept_gap=accept_gap)
+        written = Beacons(places.bootstrap_servers, topic, config.cell.horizon_us, say) if beacons else None
+        job = LiveGroup(places, options, say, accept_gap=accept_gap)
         with stop_on_signal() as stop, job, written or nullcontext():
             job.start(fresh=fresh, savepoint=savepoint)
             _run(job, places, options, stop.wait, duration, reached_by(bootstrap_servers, kafka_config, state_dir))
@@ -156,10 +157,6 @@ def live_rights(topic: str, group: str, names: TopicNames, beacons: bool) -> lis
         Right("Read", "group", group),
         *(Right("Write", "topic", name) for name in written),
     ]
-
-
-def _say(text: str) -> None:
-    stderr.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def id_headers(trade_id: Sequence[str] | None, event_id: Sequence[str] | None) -> IdHeaders:

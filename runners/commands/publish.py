@@ -17,6 +17,7 @@ from runners.commands.connection import (
     StateDir,
     brokers,
     fail,
+    say,
     stderr,
     stop_on_signal,
 )
@@ -141,7 +142,7 @@ def _warn_of_retention(log_us: npt.NDArray[np.int64], plan: Schedule) -> None:
 
 def _report(topic: str, done: Published, events: int, bad: list[BadRow], plan: Schedule, as_json: bool) -> None:
     for row in bad[:_BAD_ROWS_SHOWN]:
-        stderr.print(f"not published: {row}", highlight=False, markup=False, soft_wrap=True)
+        say(f"not published: {row}")
     if len(bad) > _BAD_ROWS_SHOWN:
         stderr.print(f"... and {len(bad) - _BAD_ROWS_SHOWN:,} rows more")
     shifts = sorted({int(shift) for shift in plan.shift_us})

@@ -131,20 +131,22 @@ def test_rows_of_another_run_in_the_replay_are_told(roots: Path) -> None:
     assert (result.exit_code, one_line(result).endswith("2 of 1 late; replay again")) == (2, True)
 
 
+def renamed(table: pa.Table, column: str, name: str) -> pa.Table:
+    """The rows with that name in a column."""
+    at = table.schema.get_field_index(column)
+    return table.set_column(at, table.schema.field(at), pa.array([name] * len(table)))
+
+
 def test_rows_of_another_topic_live_are_told(roots: Path) -> None:
     events = read_dataset(roots / "live", EVENTS)
-    at = events.schema.get_field_index("topic")
-    other = events.set_column(at, events.schema.field(at), pa.array(["another"] * len(events)))
-    write(roots / "live", EVENTS, pa.concat_tables([events, other]))
+    write(roots / "live", EVENTS, pa.concat_tables([events, renamed(events, "topic", "another")]))
     result = compare(roots)
     assert (result.exit_code, "holds records of another, and the replay read" in one_line(result)) == (2, True)
 
 
 def test_rows_of_another_run_live_are_a_difference(roots: Path) -> None:
     bars = read_dataset(roots / "live", BARS)
-    at = bars.schema.get_field_index("symbol")
-    other = bars.set_column(at, bars.schema.field(at), pa.array(["OTHER"] * len(bars)))
-    write(roots / "live", BARS, pa.concat_tables([bars, other]))
+    write(roots / "live", BARS, pa.concat_tables([bars, renamed(bars, "symbol", "OTHER")]))
     result = compare(roots)
     assert (result.exit_code, "only in live: exchange=binance symbol=OTHER" in result.stdout) == (1, True)
     assert "cause: both have the same events there, so these were folded differently" in result.stdout
